@@ -1,0 +1,298 @@
+"""`Durable`: the engine an application holds. It puts the parts together and takes them down in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from datetime import timedelta
+from types import ModuleType, TracebackType
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from durable import current
+from durable.authoring import Workflow, collect
+from durable.client import Client, Parts
+from durable.codec import Codec, JsonCodec
+from durable.engine.step_runner import StepRunner
+from durable.errors import ConfigurationError, EngineNotRunning
+from durable.ids import new_token
+from durable.model.definition import Definition
+from durable.model.fingerprint import resumes, shape_of
+from durable.runtime.listener import CANCELLED, ENDED, READY, Listener
+from durable.runtime.supervisor import POLL_DEAF, POLL_HEALTHY, Supervisor
+from durable.runtime.waiter import Waiter
+from durable.store.executions import Executions
+from durable.store.group_commit import GroupCommit
+from durable.store.migrate import migrate
+
+log = logging.getLogger("durable")
+
+DSN_VARIABLE = "DURABLE_DATABASE_URL"
+FLUSH_SECONDS = 10.0  # how long closing waits for PostgreSQL to take what was written
+
+
+class Durable(Client):
+    """The engine: a client, and unless ``worker=False`` a worker, in this process and event loop.
+
+    *dsn* names the PostgreSQL database; without one the environment variable ``DURABLE_DATABASE_URL`` does, else an
+    embedded PostgreSQL under ``.durable/`` is used (extra ``embedded``). *workflows* are what it can start and run:
+    `Workflow` values, or modules that hold them. *queues* maps the queues that this worker serves to how many executions
+    of each run here at once. *lease* is how long this worker may be silent before others take its executions over;
+    *drain* how long running steps may go on when it stops; *max_crashes* after how many crashes of its workers an
+    execution is given up. *max_payload* bounds encoded input, in bytes. *writers* is the number of connections that
+    write. *threads* and *processes* bound how many plain ``def`` and ``process=True`` steps run at once.
+
+    Use it as an async context manager, as the lifespan of an ASGI app, in aiohttp's ``cleanup_ctx``, or with `run`.
+    It can be entered again after it was left. Raises `DefinitionError` and `ConfigurationError`.
+    """
+
+    def __init__(
+        self,
+        dsn: str | None = None,
+        *,
+        workflows: Sequence[Workflow[Any, Any] | ModuleType] = (),
+        queues: Mapping[str, int] | None = None,
+        worker: bool = True,
+        codec: Codec | None = None,
+        lease: timedelta = timedelta(seconds=6),
+        drain: timedelta = timedelta(seconds=20),
+        max_crashes: int = 5,
+        max_payload: int = 1 << 20,
+        writers: int = 2,
+        threads: int = 40,
+        processes: int = 2,
+    ) -> None:
+        self._dsn = dsn
+        self._workflows = collect(workflows)
+        self._definitions = {key: workflow.definition for key, workflow in self._workflows.items()}
+        self._queues = dict(queues) if queues is not None else {"default": 100}
+        self._worker = worker
+        self._codec: Codec = codec or JsonCodec()
+        self._lease = lease.total_seconds()
+        self._drain = drain.total_seconds()
+        self._max_crashes = max_crashes
+        self._max_payload = max_payload
+        self._writers = writers
+        self._threads = threads
+        self._processes = processes
+        self._check()
+        self._stack: contextlib.AsyncExitStack | None = None
+        self._running: Parts | None = None
+
+    def _check(self) -> None:
+        for name, value, least in (
+            ("max_crashes", self._max_crashes, 1),
+            ("max_payload", self._max_payload, 1),
+            ("writers", self._writers, 1),
+            ("threads", self._threads, 1),
+            ("processes", self._processes, 1),
+            *((f"queues[{queue!r}]", count, 1) for queue, count in self._queues.items()),
+        ):
+            if type(value) is not int or value < least:
+                raise ConfigurationError(f"Durable: {name} is {value!r}. Give a whole number from {least} up.")
+        if not 1 <= self._lease <= 3600:
+            raise ConfigurationError(f"Durable: lease is {self._lease} s. Give one second to one hour.")
+        if self._drain < 0:
+            raise ConfigurationError(f"Durable: drain is {self._drain} s. Give zero or more.")
+        if self._worker and not self._queues:
+            raise ConfigurationError(
+                "Durable: a worker without queues would run nothing. Give queues, or worker=False."
+            )
+
+    # --- Ways to run ----------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Durable:
+        """Connect, migrate, begin to work. Raises `ConfigurationError`, or what asyncpg raises when it cannot connect."""
+        if self._stack is not None:
+            raise ConfigurationError("this engine is running already. Make another Durable for a second one.")
+        stack = contextlib.AsyncExitStack()
+        self._stack = stack
+        try:
+            await self._open(stack)
+        except BaseException:
+            self._stack = self._running = None
+            await stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Drain: steps that run may finish within the limit, the rest goes back to be run by others or later."""
+        stack, self._stack = self._stack, None
+        if stack is not None:
+            await stack.aclose()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, app: Any) -> AsyncGenerator[None]:
+        """The lifespan of an ASGI app: ``FastAPI(lifespan=engine.lifespan)``."""
+        async with self:
+            yield
+
+    async def cleanup_ctx(self, app: Any) -> AsyncGenerator[None]:
+        """For aiohttp: ``app.cleanup_ctx.append(engine.cleanup_ctx)``."""
+        async with self:
+            yield
+
+    async def run(self) -> None:
+        """Be a worker process: run until SIGTERM or SIGINT, then drain and return."""
+        loop = asyncio.get_running_loop()
+        stop = asyncio.Event()
+        signals = (signal.SIGTERM, signal.SIGINT)
+        for number in signals:
+            loop.add_signal_handler(number, stop.set)
+        try:
+            async with self:
+                log.info("this worker serves %s; it stops on SIGTERM or SIGINT", ", ".join(self._queues))
+                await stop.wait()
+                log.info("this worker drains")
+        finally:
+            for number in signals:
+                loop.remove_signal_handler(number)
+
+    # --- Putting it together ---------------------------------------------------------------------------------------
+
+    def parts(self) -> Parts:
+        if self._running is None:
+            raise EngineNotRunning(
+                "this engine is not running. Enter it first: `async with engine:`, or FastAPI(lifespan=engine.lifespan)."
+            )
+        return self._running
+
+    async def _open(self, stack: contextlib.AsyncExitStack) -> None:
+        dsn = self._dsn or os.environ.get(DSN_VARIABLE)
+        if dsn is None:
+            from durable.embedded import EmbeddedPostgres  # only here: it is not for every system
+
+            dsn = (await stack.enter_async_context(await EmbeddedPostgres.start())).dsn
+        await migrate(dsn)
+        process = new_token()
+        executions = Executions(dsn)
+        stack.push_async_callback(executions.close)
+        shapes = await self._judge_shapes(executions)
+        commit = await stack.enter_async_context(_closing_in_time(GroupCommit(dsn, self._writers)))
+        channels = [READY, CANCELLED] if self._worker else []
+        listener = Listener(dsn, process, channels, self._message, self._connected)
+        runner = StepRunner(self._codec, threads=self._threads, processes=self._processes)
+        stack.callback(runner.close)
+        waiter = Waiter(executions, process, self._runs_here, lambda: POLL_HEALTHY if listener.healthy else POLL_DEAF)
+        supervisor = None
+        if self._worker:
+            supervisor = Supervisor(
+                dsn=dsn,
+                process=process,
+                definitions=shapes,
+                queues=self._queues,
+                commit=commit,
+                listener=listener,
+                runner=runner,
+                lease=self._lease,
+                max_crashes=self._max_crashes,
+                engine=self,
+                on_ended=waiter.ended,
+                on_left=waiter.ask,
+            )
+        self._running = Parts(
+            process, self._definitions, self._codec, commit, executions, listener, waiter, supervisor, self._max_payload
+        )
+        stack.callback(self._closed)
+        await stack.enter_async_context(_task(waiter.run(), "durable waiter"))
+        await stack.enter_async_context(_task(listener.run(), "durable listener"))
+        stack.push_async_callback(listener.flush)
+        if supervisor is not None:
+            await supervisor.start()
+            stack.push_async_callback(supervisor.drain, self._drain)
+        current.enter(self)
+        stack.callback(current.leave, self)
+
+    def _closed(self) -> None:
+        self._running = None
+
+    async def _judge_shapes(self, executions: Executions) -> dict[int, Definition]:
+        """Store our shapes, and find which stored ones our definitions can go on with."""
+        ours = sorted(self._definitions.values(), key=lambda d: d.shape)
+        trees = {d.shape: shape_of(d) for d in ours}
+        await executions.fetch(
+            "shape/register",
+            [d.shape for d in ours],
+            [d.name for d in ours],
+            [d.version for d in ours],
+            [msgspec.json.encode(trees[d.shape]).decode() for d in ours],
+        )
+        compatible = {d.shape: d for d in ours}
+        for row in await executions.fetch("shape/read", sorted({d.name for d in ours})):
+            definition = self._definitions.get((row["workflow"], row["version"]))
+            if definition is None or row["shape_id"] in compatible:
+                continue
+            reason = resumes(msgspec.json.decode(row["tree"]), trees[definition.shape])
+            if reason is None:
+                compatible[row["shape_id"]] = definition
+            else:
+                log.warning(
+                    "workflow %r version %d was changed so that executions begun before cannot go on with it: %s. "
+                    "They stay where they are until code that has their steps is back.",
+                    row["workflow"],
+                    row["version"],
+                    reason,
+                )
+        return compatible
+
+    # --- Messages --------------------------------------------------------------------------------------------------
+
+    def _runs_here(self, execution_id: UUID) -> bool:
+        return (
+            self._running is not None
+            and self._running.supervisor is not None
+            and self._running.supervisor.owns(execution_id)
+        )
+
+    def _message(self, channel: str, message: str) -> None:
+        parts = self._running
+        if parts is None:
+            return
+        if channel == parts.listener.own:
+            if message.startswith(ENDED):
+                parts.waiter.told(UUID(hex=message.removeprefix(ENDED)))
+        elif parts.supervisor is not None:
+            if channel == READY:
+                parts.supervisor.ready_message(message)
+            elif channel == CANCELLED:
+                parts.supervisor.lost_claim(UUID(hex=message))
+
+    def _connected(self) -> None:
+        parts = self._running
+        if parts is not None:
+            parts.waiter.look()
+            if parts.supervisor is not None:
+                parts.supervisor.look_everywhere()
+
+
+@contextlib.asynccontextmanager
+async def _task(work: Any, name: str) -> AsyncGenerator[None]:
+    task: asyncio.Task[None] = asyncio.create_task(work, name=name)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def _closing_in_time(commit: GroupCommit) -> AsyncGenerator[GroupCommit]:
+    await commit.__aenter__()
+    try:
+        yield commit
+    finally:
+        try:
+            async with asyncio.timeout(FLUSH_SECONDS):
+                await commit.__aexit__()
+        except TimeoutError:
+            log.error(
+                "PostgreSQL did not take the last writes within %.0f s; they were never acknowledged", FLUSH_SECONDS
+            )

@@ -1,0 +1,388 @@
+"""Start, ask, act: what an application calls. Nothing here runs a step."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from durable.authoring import Workflow
+from durable.codec import Codec
+from durable.engine.journal import History, Subject
+from durable.errors import (
+    EncodeError,
+    ExecutionCancelled,
+    ExecutionFailed,
+    IdConflict,
+    UnknownExecution,
+    UnknownWorkflow,
+    UsageError,
+)
+from durable.ids import execution_uuid, new_token, shown_id
+from durable.model.definition import Definition
+from durable.model.failure import Failure
+from durable.model.status import Change, Status, stored_sources
+from durable.request import Options, encode_tags, new_execution
+from durable.runtime.listener import CANCELLED, ENDED, READY, TIMER, Listener, channel_of
+from durable.runtime.owned import Ended
+from durable.runtime.supervisor import Supervisor
+from durable.runtime.waiter import Waiter
+from durable.store.connection import Row
+from durable.store.executions import Executions, NewExecution, notify_in, start_in, starting
+from durable.store.group_commit import GroupCommit
+from durable.view import Execution, Page, execution_from, listed_from, steps_from
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+OnConflict: TypeAlias = Literal["return", "error"]
+
+PAGE_MAX = 1_000
+
+
+@dataclass(slots=True)
+class Parts:
+    """What a running engine lends its client."""
+
+    process: UUID
+    definitions: Mapping[tuple[str, int], Definition]
+    codec: Codec
+    commit: GroupCommit
+    executions: Executions
+    listener: Listener
+    waiter: Waiter
+    supervisor: Supervisor | None
+    payload_bytes_max: int
+
+
+class Handle(Generic[Out]):
+    """One execution, to be asked and acted on. `created` is False when the id had been started before."""
+
+    __slots__ = ("_client", "_type", "created", "execution_id", "id")
+
+    def __init__(self, client: Client, id: str, execution_id: UUID, result_type: Any, created: bool) -> None:
+        self.id = id
+        self.execution_id = execution_id
+        self.created = created
+        self._client = client
+        self._type = result_type
+
+    async def result(self, timeout: float | timedelta | None = None) -> Out:
+        """The result, once the execution has completed.
+
+        *timeout* in seconds; None waits for ever. Raises `ExecutionFailed` with the recorded error, `ExecutionCancelled`,
+        or `TimeoutError`. Cancelling it, or its timeout, leaves the execution alone.
+        """
+        return await self._client.wait_for_result(self.id, self._type, timeout)
+
+    async def status(self) -> Status:
+        """Where the execution stands now."""
+        return (await self._client.get_execution(self.id)).status
+
+    async def cancel(self, reason: str | None = None) -> bool:
+        """See `Client.cancel`."""
+        return await self._client.cancel(self.id, reason)
+
+    def __repr__(self) -> str:
+        return f"<Handle of execution {self.id!r}>"
+
+
+class Client:
+    """The calls of a running engine. `durable.start` and its siblings are these methods on the engine of the loop."""
+
+    _parts: Parts | None = None
+
+    # --- Start ----------------------------------------------------------------------------------------------------
+
+    async def start(
+        self,
+        workflow: Workflow[In, Out],
+        data: In,
+        *,
+        id: str | None = None,
+        queue: str | None = None,
+        priority: int | None = None,
+        delay: timedelta | None = None,
+        scheduled_at: datetime | None = None,
+        tags: Mapping[str, Any] | None = None,
+        connection: asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any] | None = None,
+        notify: bool = True,
+        on_conflict: OnConflict = "return",
+    ) -> Handle[Out]:
+        """Start an execution of *workflow* on *data*. When it returns, the execution is durable and will be run.
+
+        *id* may be any string; the same id starts once, and a second start returns the existing execution (or raises
+        `IdConflict` with ``on_conflict="error"``, or when it is another workflow's). *queue* and *priority* (higher
+        first) override the workflow's. *delay* or *scheduled_at* (aware) put the beginning off. *tags* are JSON values by
+        which lists can be filtered. With *connection*, an asyncpg connection in a transaction of yours, the start is
+        part of that transaction; *notify* tells workers with its commit, else they find it by polling.
+
+        Raises `EngineNotRunning`, `UnknownWorkflow`, `EncodeError`, `PayloadTooLarge`, `IdConflict`, `UsageError`. While
+        PostgreSQL is away it waits. If cancelled, the execution may have been started: give it an *id* to be sure.
+        """
+        parts = self.parts()
+        definition = self._definition(parts, workflow)
+        options = Options(queue, priority, delay, scheduled_at, tags)
+        new = new_execution(definition, data, id, options, parts.codec, parts.payload_bytes_max)
+        if connection is not None:
+            row = await start_in(connection, new, parts.process)  # type: ignore[arg-type]
+            if notify and row["created"]:
+                message = TIMER if row["due_in"] is not None else new.queue
+                await notify_in(connection, READY, message)  # type: ignore[arg-type]
+        else:
+            row = await self._write(parts, definition, new)
+        created = await self._created(parts, new, row, on_conflict)
+        return Handle(self, shown_id(new.execution_id, new.name), new.execution_id, definition.output_type, created)
+
+    async def start_many(
+        self,
+        workflow: Workflow[In, Out],
+        data: Sequence[In],
+        *,
+        ids: Sequence[str] | None = None,
+        queue: str | None = None,
+        priority: int | None = None,
+        delay: timedelta | None = None,
+        scheduled_at: datetime | None = None,
+        tags: Mapping[str, Any] | None = None,
+        on_conflict: OnConflict = "return",
+    ) -> list[Handle[Out]]:
+        """Start many executions of one workflow, in order, with few statements. See `start`.
+
+        Not one transaction: when it raises, some may have been started; with *ids* (one for each of *data*) it can be
+        repeated safely.
+        """
+        parts = self.parts()
+        definition = self._definition(parts, workflow)
+        if ids is not None and len(ids) != len(data):
+            raise UsageError(f"start_many was given {len(data)} items and {len(ids)} ids. Give one id for each item.")
+        named = ids if ids is not None else [None] * len(data)
+        options = Options(queue, priority, delay, scheduled_at, tags)
+        news = [
+            new_execution(definition, item, id, options, parts.codec, parts.payload_bytes_max)
+            for item, id in zip(data, named, strict=True)
+        ]
+        kind = starting(parts.process)
+        writes = [parts.commit.write(kind, new.execution_id, new.row(), len(new.input)) for new in news]
+        handles: list[Handle[Out]] = []
+        for new, write in zip(news, writes, strict=True):
+            created = await self._created(parts, new, _found(await _refusable(write)), on_conflict)
+            handles.append(
+                Handle(self, shown_id(new.execution_id, new.name), new.execution_id, definition.output_type, created)
+            )
+        if news:
+            self._announce(parts, news[0].queue, _found(await writes[0])["due_in"])
+        return handles
+
+    # --- Ask ------------------------------------------------------------------------------------------------------
+
+    def handle(self, id: str, workflow: Workflow[Any, Out] | None = None) -> Handle[Out]:
+        """A handle for an execution that was started elsewhere or before; *workflow* types its result."""
+        parts = self.parts()
+        result_type = Any if workflow is None else self._definition(parts, workflow).output_type
+        return Handle(self, id, execution_uuid(id), result_type, False)
+
+    async def get_execution(self, id: str, *, include_steps: bool = False) -> Execution:
+        """The execution as it stands now, with its steps and their attempts if asked for. Raises `UnknownExecution`."""
+        parts = self.parts()
+        execution_id = execution_uuid(id)
+        rows = await parts.executions.fetch("execution/get", execution_id)
+        if not rows:
+            raise UnknownExecution(f"there is no execution {id!r}")
+        steps = None
+        if include_steps:
+            steps = steps_from(await self._journal(parts, execution_id), parts.codec)
+        return execution_from(rows[0], parts.codec, steps)
+
+    async def list_executions(
+        self,
+        *,
+        workflow: Workflow[Any, Any] | str | None = None,
+        status: Status | str | Sequence[Status | str] | None = None,
+        tags: Mapping[str, Any] | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> Page:
+        """Executions, newest first, filtered by workflow, status (one or several) and tags (all must be there).
+
+        *limit* is 1 to 1,000; *cursor* is the `cursor` of the page before. Raises `UsageError`.
+        """
+        parts = self.parts()
+        name = workflow.name if isinstance(workflow, Workflow) else workflow
+        if not 1 <= limit <= PAGE_MAX:
+            raise UsageError(f"limit is {limit}. Give a number from 1 to {PAGE_MAX}, and page with cursor.")
+        before, before_id = _read_cursor(cursor)
+        arguments: list[Any] = [name, _statuses(status), before, before_id, limit]
+        if tags:
+            rows = await parts.executions.fetch("execution/list_tagged", *arguments, encode_tags(tags))
+        else:
+            rows = await parts.executions.fetch("execution/list", *arguments)
+        items = [listed_from(row) for row in rows]
+        return Page(items, _cursor(items[-1]) if len(items) == limit else None)
+
+    async def wait_for_result(self, id: str, result_type: Any, timeout: float | timedelta | None) -> Any:
+        """See `Handle.result`."""
+        parts = self.parts()
+        seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+        async with asyncio.timeout(seconds):
+            ended = await parts.waiter.wait(execution_uuid(id))
+        if ended.status == Status.COMPLETED:
+            return parts.codec.decode(ended.result or "null", result_type)
+        if ended.status == Status.CANCELLED:
+            raise ExecutionCancelled(id, ended.reason)
+        raise ExecutionFailed(id, ended.status, msgspec.json.decode(ended.error or "{}", type=Failure))
+
+    # --- Act ------------------------------------------------------------------------------------------------------
+
+    async def cancel(self, id: str, reason: str | None = None) -> bool:
+        """Cancel an execution, wherever it stands: running steps are cancelled, nothing is undone.
+
+        True when this call cancelled it, False when it had ended before. Raises `UnknownExecution`. If cancelled itself,
+        it may have happened.
+        """
+        parts = self.parts()
+        execution_id = execution_uuid(id)
+        try:
+            row = await parts.executions.cancel(execution_id, new_token(), reason, stored_sources(Change.CANCEL))
+        except asyncpg.DataError as error:
+            raise UsageError(f"the reason of a cancellation cannot be stored: {error}") from error
+        if row is None:
+            raise UnknownExecution(f"there is no execution {id!r}")
+        if row["changed"]:
+            parts.waiter.ended(execution_id, Ended(Status.CANCELLED.value, reason=reason))
+            if row["claimed"]:
+                parts.listener.send(CANCELLED, execution_id.hex)
+                if parts.supervisor is not None:
+                    parts.supervisor.lost_claim(execution_id)
+            for watcher in row["watchers"] or ():
+                if watcher != parts.process:
+                    parts.listener.send(channel_of(watcher), f"{ENDED}{execution_id.hex}")
+        return bool(row["changed"])
+
+    # --- Ours -----------------------------------------------------------------------------------------------------
+
+    def parts(self) -> Parts:
+        """The running engine's parts. Raises `EngineNotRunning`."""
+        raise NotImplementedError
+
+    def _definition(self, parts: Parts, workflow: Workflow[Any, Any]) -> Definition:
+        definition = workflow.definition
+        if parts.definitions.get((definition.name, definition.version)) is not definition:
+            raise UnknownWorkflow(
+                f"this engine was not given workflow {definition.name!r} version {definition.version} ({definition.source}). "
+                "Add it: Durable(..., workflows=[...])."
+            )
+        return definition
+
+    async def _write(self, parts: Parts, definition: Definition, new: NewExecution) -> Row:
+        """Write a start; where it can begin here at once, it is claimed with its birth."""
+        supervisor = parts.supervisor
+        put_off = new.delay is not None or new.scheduled_at is not None
+        if supervisor is None or put_off or not supervisor.reserve(definition, new.queue):
+            write = parts.commit.write(starting(parts.process), new.execution_id, new.row(), len(new.input))
+            row = _found(await _refusable(write))
+            if row["created"]:
+                self._announce(parts, new.queue, row["due_in"])
+            return row
+        new.token = new_token()
+        owner = supervisor.worker_id
+        write = parts.commit.write(supervisor.starting, new.execution_id, new.row(), len(new.input))
+
+        def born(done: asyncio.Future[Row | None]) -> None:
+            # Whatever became of the caller meanwhile: what was claimed at birth must be run, or its slot be given back.
+            assert new.token is not None
+            row = None if done.cancelled() or done.exception() is not None else done.result()
+            if row is None or not row["created"] or owner != supervisor.worker_id:
+                supervisor.unreserve(new.queue)
+                return
+            subject = Subject(
+                shown_id(new.execution_id, new.name),
+                definition.name,
+                new.input,
+                History(),
+                json.loads(new.tags) if new.tags else {},
+            )
+            supervisor.begin(new.execution_id, new.token, new.queue, definition, subject, new.timeout)
+
+        write.add_done_callback(born)
+        return _found(await _refusable(asyncio.shield(write)))
+
+    def _announce(self, parts: Parts, queue: str, due_in: float | None) -> None:
+        if due_in is None:
+            if parts.supervisor is not None:
+                parts.supervisor.became_ready(queue)
+            else:
+                parts.listener.send(READY, queue)
+        elif parts.supervisor is not None:
+            parts.supervisor.will_be_due(due_in)
+        else:
+            parts.listener.send(READY, TIMER)
+
+    async def _created(self, parts: Parts, new: NewExecution, row: Row, on_conflict: OnConflict) -> bool:
+        if row["created"]:
+            return True
+        workflow = row["existing_workflow"]
+        if workflow is None:  # it was committed between the statement's snapshot and its insert
+            rows = await parts.executions.fetch("execution/existing", new.execution_id)
+            workflow = rows[0]["workflow"] if rows else new.workflow
+        shown = shown_id(new.execution_id, new.name)
+        if workflow != new.workflow:
+            raise IdConflict(
+                f"execution {shown!r} exists already, and is one of workflow {workflow!r}, not {new.workflow!r}."
+            )
+        if on_conflict == "error":
+            raise IdConflict(f"execution {shown!r} exists already.")
+        return False
+
+    async def _journal(self, parts: Parts, execution_id: UUID) -> list[Row]:
+        journal: list[Row] = []
+        while True:
+            after = journal[-1]["seq"] if journal else 0
+            page = await parts.executions.fetch("journal/read", [execution_id], execution_id, after, PAGE_MAX)
+            journal += page
+            if len(page) < PAGE_MAX:
+                return journal
+
+
+def _found(row: Row | None) -> Row:
+    assert row is not None, "a start always answers"
+    return row
+
+
+async def _refusable(write: asyncio.Future[Row | None]) -> Row | None:
+    try:
+        return await write
+    except asyncpg.DataError as error:
+        raise EncodeError(f"PostgreSQL cannot store this start: {error}") from error
+
+
+def _statuses(status: Status | str | Sequence[Status | str] | None) -> list[str]:
+    if status is None:
+        return [s.value for s in Status]
+    given = [status] if isinstance(status, str) else list(status)
+    try:
+        return [Status(s).value for s in given]
+    except ValueError as error:
+        raise UsageError(f"{error}. The statuses are: {', '.join(Status)}.") from error
+
+
+def _cursor(last: Execution) -> str:
+    return base64.urlsafe_b64encode(f"{last.created_at.isoformat()}|{last.execution_id}".encode()).decode()
+
+
+def _read_cursor(cursor: str | None) -> tuple[datetime | None, UUID | None]:
+    if cursor is None:
+        return None, None
+    try:
+        at, id = base64.urlsafe_b64decode(cursor).decode().split("|")
+        return datetime.fromisoformat(at), UUID(id)
+    except ValueError as error:
+        raise UsageError("the cursor is not one that list_executions gave.") from error

@@ -1,0 +1,76 @@
+"""What a step body may know of the attempt it is: `durable.context()`."""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol
+
+from durable.errors import UsageError
+
+
+class Engine(Protocol):
+    """The engine that runs a step, as far as a context knows it (see `durable.app.Durable`)."""
+
+
+class Context:
+    """One attempt of one step. A parameter annotated `Context` receives it; `durable.context()` is the same object."""
+
+    __slots__ = ("_cancelled", "attempt", "engine", "execution_id", "max_attempts", "path", "tags", "workflow")
+
+    __durable_context__: ClassVar[bool] = True  # how authoring, which may not import this class, recognises it
+
+    def __init__(
+        self,
+        execution_id: str,
+        workflow: str,
+        tags: Mapping[str, Any],
+        path: str,
+        attempt: int,
+        max_attempts: int,
+        engine: Engine | None,
+    ) -> None:
+        self.execution_id = execution_id
+        self.workflow = workflow
+        self.tags = tags
+        self.path = path
+        self.attempt = attempt
+        self.max_attempts = max_attempts
+        self.engine = engine
+        self._cancelled = False
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same for every attempt of this step in this execution, on any worker: give it to services that you call."""
+        return f"{self.execution_id}:{self.path}"
+
+    @property
+    def cancelled(self) -> bool:
+        """True when the attempt was cancelled or timed out. A plain `def` step in a thread cannot be stopped: long ones
+        should look here now and then, and return."""
+        return self._cancelled
+
+    def mark_cancelled(self) -> None:
+        """Called by the step runner."""
+        self._cancelled = True
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # To the worker process of a step, where there is no engine and a cancellation kills.
+        tags = dict(self.tags)
+        return Context, (self.execution_id, self.workflow, tags, self.path, self.attempt, self.max_attempts, None)
+
+    def __repr__(self) -> str:
+        return f"<Context of {self.path!r}, attempt {self.attempt}, execution {self.execution_id!r}>"
+
+
+CURRENT: contextvars.ContextVar[Context | None] = contextvars.ContextVar("durable_context", default=None)
+
+
+def context() -> Context:
+    """The context of the attempt that calls it. Raises `UsageError` outside a step."""
+    current = CURRENT.get()
+    if current is None:
+        raise UsageError(
+            "durable.context() was called outside a step. Call it in a step's body, or take a Context parameter."
+        )
+    return current

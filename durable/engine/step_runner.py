@@ -1,0 +1,145 @@
+"""One attempt of one step: decode the data, call the body under its timeout, encode the result.
+
+Owns what can go wrong inside an attempt and nothing of what follows from it: retries are the interpreter's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import contextvars
+import functools
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from anyio import CapacityLimiter, to_process
+
+from durable.codec import Codec
+from durable.engine.child import in_child
+from durable.engine.context import CURRENT, Context
+from durable.errors import DecodeError, EncodeError, NonRetryable, StepTimeout
+from durable.model.definition import Step
+
+
+class StepRunner:
+    """Runs step bodies: on the loop, in threads of its own, or in worker processes.
+
+    *threads* and *processes* bound how many plain functions run at once; more wait for their turn.
+    """
+
+    def __init__(self, codec: Codec, *, threads: int = 40, processes: int = 2) -> None:
+        self.codec = codec
+        self._threads = threads
+        self._pool: concurrent.futures.ThreadPoolExecutor | None = None
+        self._thread_slots = asyncio.Semaphore(threads)
+        self._process_slots = asyncio.Semaphore(processes)
+
+    async def attempt(self, step: Step, data: str, context: Context) -> str | None:
+        """Run the body once on *data*; returns the encoded result, None for None.
+
+        Raises whatever the body raises, `StepTimeout`, or `NonRetryable` when data or result do not fit their types. If
+        cancelled, the body is cancelled; a body in a thread is told so and waited for, a worker process is killed.
+        """
+        signature = step.signature
+        values: tuple[Any, ...] = ()
+        if signature.positional:
+            try:
+                values = (self.codec.decode(data, signature.input_type),)
+            except DecodeError as error:
+                raise NonRetryable(f"the data does not fit what step {step.name!r} takes: {error}") from error
+        arguments, keywords = signature.arguments(values, context)
+        token = CURRENT.set(context)
+        try:
+            result = await self._call(step, arguments, keywords, context)
+        except asyncio.CancelledError:
+            context.mark_cancelled()
+            raise
+        finally:
+            CURRENT.reset(token)
+        if result is None:
+            return None
+        try:
+            return self.codec.encode(result, signature.output_type)
+        except EncodeError as error:
+            raise NonRetryable(f"the result of step {step.name!r} cannot be stored: {error}") from error
+
+    async def _call(self, step: Step, arguments: Sequence[Any], keywords: dict[str, Any], context: Context) -> Any:
+        match step.runs_in:
+            case "loop":
+                body = step.function(*arguments, **keywords)
+                return await (body if step.timeout is None else _within(step, body))
+            case "thread":
+                call = functools.partial(step.function, *arguments, **keywords)
+                async with self._thread_slots:  # a step's time begins when it has its slot
+                    return await _within(step, self._in_thread(call, context))
+            case "process":
+                call = functools.partial(in_child, step.function, tuple(arguments), keywords, context)
+                async with self._process_slots:
+                    # A limiter of its own: the slot is held already.
+                    running = to_process.run_sync(call, cancellable=True, limiter=CapacityLimiter(1))
+                    return await _within(step, running)
+
+    async def _in_thread(self, call: Callable[[], Any], context: Context) -> Any:
+        if self._pool is None:
+            self._pool = concurrent.futures.ThreadPoolExecutor(self._threads, thread_name_prefix="durable-step")
+        running = self._pool.submit(contextvars.copy_context().run, _without_stop_iteration, call)
+        try:
+            return await asyncio.wrap_future(running)
+        except asyncio.CancelledError:
+            context.mark_cancelled()
+            if not running.cancel():
+                # The thread cannot be stopped. Its slot, and the step, stay occupied until it returns, so that the body
+                # never overlaps its own next attempt.
+                await _outlast(running)
+            raise
+
+    def close(self) -> None:
+        """Let the threads go. One that still runs ends by itself."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool = None
+
+
+async def _within(step: Step, body: Awaitable[Any]) -> Any:
+    """Await *body* for as long as the step's timeout allows."""
+    if step.timeout is None:
+        return await body
+    limit = asyncio.timeout(step.timeout.total_seconds())
+    result = None
+    try:
+        async with limit:
+            result = await body
+    except TimeoutError as error:
+        if not limit.expired():
+            raise  # the body's own
+        raise _timed_out(step) from error
+    if limit.expired():  # the body swallowed its cancellation: what it returned came too late all the same
+        raise _timed_out(step)
+    return result
+
+
+def _timed_out(step: Step) -> StepTimeout:
+    return StepTimeout(f"step {step.name!r} ran longer than its timeout of {step.timeout}")
+
+
+def _without_stop_iteration(call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except StopIteration as error:  # a future refuses it, and whoever awaits that one would wait for ever
+        raise RuntimeError("the body raised StopIteration") from error
+
+
+async def _outlast(running: concurrent.futures.Future[Any]) -> None:
+    """Wait until a thread returns, however often this task is cancelled meanwhile. What it returns comes too late."""
+    returned = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def wake(_: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(returned.set)
+
+    running.add_done_callback(wake)
+    while not returned.is_set():
+        with contextlib.suppress(asyncio.CancelledError):
+            await returned.wait()

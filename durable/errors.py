@@ -1,0 +1,154 @@
+"""Every exception of the library, grouped by who can mend it.
+
+The author of a workflow mends a `DefinitionError`; the caller mends a `UsageError`; an `Interruption` is
+circumstance and nobody's fault; an `InternalError` is ours. Messages say where, what, and the cure.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from durable.model.failure import Failure
+
+
+class DurableError(Exception):
+    """The root of all exceptions raised by durable."""
+
+
+# --- The author of a workflow mends these -------------------------------------------------------------------
+
+
+class DefinitionError(DurableError):
+    """A workflow cannot mean what was written. Raised at import time, with file and line."""
+
+
+class EncodeError(DurableError):
+    """A value cannot be written as JSON without changing. The message names the place inside the value."""
+
+
+class DecodeError(DurableError):
+    """Stored JSON does not fit the annotation. The message names the place, and what was expected there."""
+
+
+class NonRetryable(DurableError):
+    """Raise it in a step to fail the step at once, whatever its retry policy says."""
+
+
+class RetryAfter(DurableError):
+    """Raise it in a step to choose the delay before the next attempt; it counts as one of `max_attempts`."""
+
+    def __init__(self, delay: timedelta, message: str = "") -> None:
+        if not isinstance(delay, timedelta):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"RetryAfter takes a timedelta, e.g. seconds(30), not {delay!r}")
+        super().__init__(message or f"retry after {delay}")
+        self.delay = delay
+
+
+# --- The caller mends these ---------------------------------------------------------------------------------
+
+
+class UsageError(DurableError):
+    """A call that cannot be carried out as it was made."""
+
+
+class EngineNotRunning(UsageError):
+    """There is no running engine in this event loop."""
+
+
+class SeveralEngines(UsageError):
+    """This event loop runs several engines: call the method on the one that is meant."""
+
+
+class UnknownWorkflow(UsageError):
+    """The engine was not given this workflow."""
+
+
+class UnknownExecution(UsageError):
+    """There is no execution of this id."""
+
+
+class IdConflict(UsageError):
+    """The id belongs to an execution already: of another workflow, or `on_conflict="error"` was asked for."""
+
+
+class PayloadTooLarge(UsageError):
+    """The encoded value is larger than `max_payload`. Keep big data elsewhere and pass a reference."""
+
+
+class ConfigurationError(UsageError):
+    """The engine was given options, or a database, that it cannot work with."""
+
+
+class SchemaTooNew(ConfigurationError):
+    """The database was migrated by a newer version of durable than this program uses."""
+
+
+# --- How an execution ended ---------------------------------------------------------------------------------
+
+
+class ExecutionFailed(DurableError):
+    """The execution ended without a result. `failure` is the recorded error, `status` how it ended."""
+
+    def __init__(self, execution_id: str, status: str, failure: Failure) -> None:
+        super().__init__(f"execution {execution_id!r} {status}: {failure}")
+        self.execution_id = execution_id
+        self.status = status
+        self.failure = failure
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), (self.execution_id, self.status, self.failure))
+
+
+class ExecutionCancelled(DurableError):
+    """The execution was cancelled. `reason` is what the caller of `cancel` said, if anything."""
+
+    def __init__(self, execution_id: str, reason: str | None) -> None:
+        super().__init__(f"execution {execution_id!r} was cancelled" + (f": {reason}" if reason else ""))
+        self.execution_id = execution_id
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), (self.execution_id, self.reason))
+
+
+# --- Recorded as the error of a step or an execution --------------------------------------------------------
+
+
+class StepTimeout(DurableError):
+    """A step's body ran longer than its `timeout`."""
+
+
+class StepAborted(DurableError):
+    """A step's body ended itself by `sys.exit`, or by a cancellation that nobody had asked the engine for."""
+
+
+class DeadlineExceeded(DurableError):
+    """The execution did not end within its workflow's `timeout`."""
+
+
+class WorkerCrashed(DurableError):
+    """The execution was in flight in `max_crashes` crashes of its workers, and is not tried again."""
+
+
+# --- Circumstance -------------------------------------------------------------------------------------------
+
+
+class Interruption(DurableError):
+    """Something that ends local work without deciding anything: the execution goes on elsewhere or later."""
+
+
+class ClaimLost(Interruption):
+    """This worker no longer owns the execution: it was cancelled, or taken over after the lease had lapsed."""
+
+
+class StoreUnavailable(Interruption):
+    """PostgreSQL could not be reached for as long as it was allowed to take."""
+
+
+# --- Ours ---------------------------------------------------------------------------------------------------
+
+
+class InternalError(DurableError):
+    """A fault of durable itself. Please report it."""

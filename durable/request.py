@@ -1,0 +1,93 @@
+"""What a caller wants started, checked and made into a row. Refuses what cannot be kept, before anything is written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from durable.codec import Codec
+from durable.errors import EncodeError, PayloadTooLarge, UsageError
+from durable.ids import execution_uuid, given_name, new_id, new_token
+from durable.model.definition import Definition
+from durable.runtime.listener import TIMER
+from durable.store.executions import NewExecution
+
+PRIORITY_MAX = 32_767
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How executions are to be started, where it differs from what the workflow says; see `Client.start`."""
+
+    queue: str | None = None
+    priority: int | None = None
+    delay: timedelta | None = None
+    scheduled_at: datetime | None = None
+    tags: Mapping[str, Any] | None = None
+
+    @property
+    def put_off(self) -> bool:
+        """Whether the beginning lies later."""
+        return self.delay is not None or self.scheduled_at is not None
+
+
+def new_execution(
+    definition: Definition, data: Any, id: str | None, options: Options, codec: Codec, payload_bytes_max: int
+) -> NewExecution:
+    """The row of an execution to be started. Raises `EncodeError`, `PayloadTooLarge` and `UsageError`."""
+    text = codec.encode(data, definition.input_type)
+    size = len(text.encode())
+    if size > payload_bytes_max:
+        raise PayloadTooLarge(
+            f"the input has {size:,} bytes; {payload_bytes_max:,} are allowed. "
+            "Keep big data elsewhere and pass a reference, or raise max_payload."
+        )
+    _check_times(options.delay, options.scheduled_at)
+    priority = definition.priority if options.priority is None else options.priority
+    if type(priority) is not int or not -PRIORITY_MAX <= priority <= PRIORITY_MAX:
+        raise UsageError(f"priority is {priority!r}. Give a whole number from -{PRIORITY_MAX} to {PRIORITY_MAX}.")
+    return NewExecution(
+        execution_id=new_id() if id is None else execution_uuid(id),
+        name=None if id is None else given_name(id),
+        operation=new_token(),
+        shape_id=definition.shape,
+        workflow=definition.name,
+        version=definition.version,
+        queue=_queue_name(definition.queue if options.queue is None else options.queue),
+        priority=priority,
+        tags=encode_tags(options.tags) if options.tags else None,
+        input=text,
+        scheduled_at=options.scheduled_at,
+        delay=None if options.delay is None else options.delay.total_seconds(),
+        timeout=None if definition.timeout is None else definition.timeout.total_seconds(),
+    )
+
+
+def _check_times(delay: timedelta | None, scheduled_at: datetime | None) -> None:
+    if delay is not None and scheduled_at is not None:
+        raise UsageError("both delay and scheduled_at were given. Choose one.")
+    if scheduled_at is not None and scheduled_at.tzinfo is None:
+        raise UsageError(
+            f"scheduled_at is {scheduled_at!r}, which has no time zone. Give an aware datetime, e.g. with tzinfo=UTC."
+        )
+    if delay is not None and not timedelta(0) <= delay <= timedelta(days=36_500):
+        raise UsageError(f"delay is {delay!r}. Give a timedelta from zero to a hundred years.")
+
+
+def _queue_name(queue: str) -> str:
+    if not queue or len(queue) > 200 or "," in queue or "\0" in queue or queue == TIMER:
+        raise UsageError(
+            f"{queue!r} cannot be the name of a queue. Give 1 to 200 characters without comma, and not {TIMER!r}."
+        )
+    return queue
+
+
+def encode_tags(tags: Mapping[str, Any]) -> str:
+    """Tags as JSON text. Raises `EncodeError`."""
+    try:
+        return json.dumps(dict(tags), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise EncodeError(f"tags cannot be written as JSON: {error}") from error

@@ -1,0 +1,145 @@
+"""Claiming: fills free slots with ready executions, as many as there are slots and no more.
+
+It looks when it is nudged: by a notification, a freed slot while more is waiting, a timer that fired; and by itself now and
+then, because nudges are hints.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from uuid import UUID
+
+from durable.ids import new_token
+from durable.store.claims import read_journals, take
+from durable.store.connection import AGAIN, LOST, Link, Row, backoff, log_lost
+
+log = logging.getLogger("durable.runtime")
+
+GAP = 0.004  # seconds between two claims while few slots are free: one row a claim would cost more than the work
+QUARTER = 4
+
+
+@dataclass(slots=True)
+class Lane:
+    """A queue as this worker sees it. `backlog` is true while the last claim found as much as it asked for."""
+
+    name: str
+    concurrency: int
+    in_flight: int = 0
+    backlog: bool = True
+
+    @property
+    def free(self) -> int:
+        """Slots that nothing runs in."""
+        return self.concurrency - self.in_flight
+
+
+class Claimer:
+    """Runs as a task. *on_claimed(row, journal)* starts an execution; the slot is taken before it is called."""
+
+    def __init__(
+        self,
+        dsn: str,
+        lanes: dict[str, Lane],
+        shapes: list[int],
+        identity: Callable[[], UUID | None],
+        suspects: Callable[[], int],
+        on_claimed: Callable[[UUID, UUID, Row, list[Row]], None],
+        poll_seconds: Callable[[], float],
+    ) -> None:
+        self._link = Link(dsn, "claimer")
+        self._lanes = lanes
+        self._shapes = shapes
+        self._identity = identity
+        self._suspects = suspects
+        self._on_claimed = on_claimed
+        self._poll_seconds = poll_seconds
+        self._nudged = asyncio.Event()
+        self._claimed_at = 0.0
+        self._stopping = False
+
+    def nudge(self, queue: str | None = None) -> None:
+        """Something may be ready in *queue*, or in any."""
+        if queue is None:
+            for lane in self._lanes.values():
+                lane.backlog = True
+        elif queue in self._lanes:
+            self._lanes[queue].backlog = True
+        else:
+            return
+        self._nudged.set()
+
+    def slot_freed(self, lane: Lane) -> None:
+        """A slot is free: worth a look while more is waiting."""
+        if lane.backlog:
+            self._nudged.set()
+
+    def stop(self) -> None:
+        """Claim no more. A claim under way is still delivered; `run` returns after it."""
+        self._stopping = True
+        self._nudged.set()
+
+    async def run(self) -> None:
+        """Claim until `stop`."""
+        loop = asyncio.get_running_loop()
+        try:
+            while not self._stopping:
+                try:
+                    async with asyncio.timeout(self._poll_seconds()):
+                        await self._nudged.wait()
+                except TimeoutError:
+                    self.nudge()
+                self._nudged.clear()
+                wants = self._wants()
+                if wants and all(want * QUARTER < self._lanes[queue].concurrency for queue, want in wants.items()):
+                    await asyncio.sleep(self._claimed_at + GAP - loop.time())
+                    wants = self._wants()
+                if wants and not self._stopping:
+                    await self._claim(wants)
+                    self._claimed_at = loop.time()
+        finally:
+            await self._link.close()
+
+    def _wants(self) -> dict[str, int]:
+        return {lane.name: lane.free for lane in self._lanes.values() if lane.backlog and lane.free > 0}
+
+    async def _claim(self, wants: dict[str, int]) -> None:
+        owner, token = self._identity(), new_token()
+        if owner is None:
+            return  # the lease is gone; its return nudges
+        # The slots are held from now on, so that a local start meanwhile does not overfill the queue.
+        for queue, want in wants.items():
+            self._lanes[queue].in_flight += want
+        rows: list[Row] = []
+        journals: dict[UUID, list[Row]] = {}
+        attempt = 0
+        while True:
+            try:
+                rows = await take(self._link, owner, token, wants, self._shapes, self._suspects(), again=attempt > 0)
+                begun = [row["execution_id"] for row in rows if row["begun"]]
+                journals = await read_journals(self._link, begun) if begun else {}
+                break
+            except (*LOST, *AGAIN) as error:
+                attempt += 1
+                log_lost("claimer", attempt, error)
+                await asyncio.sleep(backoff(attempt))
+            except Exception:
+                log.exception("claiming failed")
+                await asyncio.sleep(1)
+                break
+        found = dict.fromkeys(wants, 0)
+        for row in rows:
+            found[row["queue"]] += 1
+        for queue, want in wants.items():
+            lane = self._lanes[queue]
+            lane.in_flight -= want - found[queue]
+            # A nudge that came meanwhile may speak of rows that the claim did not see: it keeps its word.
+            if not self._nudged.is_set():
+                lane.backlog = found[queue] >= want
+        for row in rows:
+            self._on_claimed(owner, token, row, journals.get(row["execution_id"], []))
+        if any(lane.backlog and lane.free > 0 for lane in self._lanes.values()):
+            self._nudged.set()

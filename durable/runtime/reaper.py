@@ -1,0 +1,68 @@
+"""Reaping: what dead workers held becomes ready again.
+
+Every worker does it, without a leader: a lapsed worker is first declared dead, which keeps it from renewing, then its claims
+are moved in small transactions, and when it holds nothing it is forgotten.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from uuid import UUID
+
+from durable.store.connection import Link
+from durable.store.queries import load
+
+log = logging.getLogger("durable.runtime")
+
+REAP_ROWS = 500
+
+
+class Reaper:
+    """Runs as a task. *on_ready(queues)* is called when executions became ready."""
+
+    def __init__(self, link: Link, on_ready: Callable[[Sequence[str]], None]) -> None:
+        self._link = link
+        self._on_ready = on_ready
+        self._lapsed: dict[UUID, None] = {}
+        self._orphans: dict[UUID, None] = {}
+        self._wanted = asyncio.Event()
+
+    def reap(self, lapsed: Iterable[UUID]) -> None:
+        """Look after these workers, whose leases have lapsed."""
+        self._lapsed.update(dict.fromkeys(lapsed))
+        self._wanted.set()
+
+    def reap_orphans(self, forgotten: Iterable[UUID]) -> None:
+        """Look after the claims of these workers, which are forgotten already."""
+        self._orphans.update(dict.fromkeys(forgotten))
+        self._wanted.set()
+
+    async def run(self) -> None:
+        """Reap until cancelled."""
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            while self._lapsed:
+                await self._bury(self._lapsed.popitem()[0])
+            while self._orphans:
+                await self._move(self._orphans.popitem()[0], suspects_only=False)
+
+    async def _bury(self, worker: UUID) -> None:
+        buried = await self._link.fetch_surely(load("worker/bury"), worker)
+        if not buried:
+            return  # it has renewed its lease after all, or somebody else was faster
+        moved = await self._move(worker, suspects_only=buried[0]["suspects_in_flight"])
+        log.warning("worker %s is dead; %d executions of it are ready again", worker, moved)
+        await self._link.fetch_surely(load("worker/remove"), worker)
+
+    async def _move(self, worker: UUID, *, suspects_only: bool) -> int:
+        moved = 0
+        while True:
+            rows = await self._link.fetch_surely(load("claim/reap"), worker, suspects_only, REAP_ROWS)
+            if rows:
+                self._on_ready(sorted({row["queue"] for row in rows}))
+            moved += len(rows)
+            if len(rows) < REAP_ROWS:
+                return moved

@@ -1,0 +1,463 @@
+"""The supervisor: one worker in one process. It owns what runs here and decides what happens to it.
+
+Data flows one way: claimer (or a local start) -> `begin` -> a task that interprets -> group commit -> `finished`, `suspended`
+or `released`. Everything else comes from outside and ends in one of three acts on a task: interrupt it because its claim is
+lost, because its deadline has passed, or because this worker drains.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from durable.engine.context import Engine
+from durable.engine.interpreter import Interpreter
+from durable.engine.journal import Blocked, Failed, History, Record, Subject
+from durable.engine.step_runner import StepRunner
+from durable.errors import ClaimLost, Interruption, StoreUnavailable
+from durable.ids import new_token, shown_id
+from durable.model.definition import Definition
+from durable.model.failure import Failure
+from durable.runtime.auditor import Auditor
+from durable.runtime.claimer import Claimer, Lane
+from durable.runtime.lease_keeper import LeaseKeeper
+from durable.runtime.listener import ENDED, READY, TIMER, Listener, channel_of
+from durable.runtime.owned import Ended, Interrupted, Owned, Writes
+from durable.runtime.reaper import Reaper
+from durable.runtime.timekeeper import Timekeeper
+from durable.store.connection import AGAIN, LOST, Link, Row
+from durable.store.executions import starting
+from durable.store.group_commit import GroupCommit
+from durable.store.queries import load
+
+log = logging.getLogger("durable.runtime")
+
+LEASE_MARGIN = 0.2  # of the lease: with less left of it, nothing new begins and what runs is stopped
+OUR_FAULT_DELAY = 60.0  # seconds until an execution that met a fault of ours is tried again
+POLL_HEALTHY = 15.0  # seconds between looks when notifications arrive
+POLL_DEAF = 1.0  # when they do not
+
+
+class Supervisor:
+    """Runs executions of *definitions* (by shape) from *queues* (name to concurrency). `start`, then `drain`."""
+
+    def __init__(
+        self,
+        *,
+        dsn: str,
+        process: UUID,
+        definitions: Mapping[int, Definition],
+        queues: Mapping[str, int],
+        commit: GroupCommit,
+        listener: Listener,
+        runner: StepRunner,
+        lease: float,
+        max_crashes: int,
+        engine: Engine | None,
+        on_ended: Callable[[UUID, Ended], None],
+        on_left: Callable[[UUID], None],
+    ) -> None:
+        self._dsn = dsn
+        self._process = process
+        self._definitions = definitions
+        self._commit = commit
+        self._listener = listener
+        self._runner = runner
+        self._lease = lease
+        self._max_crashes = max_crashes
+        self._engine = engine
+        self._on_ended = on_ended
+        self._on_left = on_left
+        self._lanes = {name: Lane(name, concurrency) for name, concurrency in queues.items()}
+        self._owned: dict[UUID, Owned] = {}
+        self._suspects = 0
+        self._draining = False
+        self._lapsed = False
+        self._idle = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._loop = asyncio.get_running_loop()
+        self._link = Link(dsn, "supervisor")
+        self._errands: set[asyncio.Task[None]] = set()
+        self._claimer = Claimer(
+            dsn,
+            self._lanes,
+            sorted(definitions),
+            self._identity,
+            lambda: 0 if self._suspects else 1,
+            self._claimed,
+            self._poll_seconds,
+        )
+        self._timekeeper = Timekeeper(self._link, self._became_ready, self._poll_seconds)
+        self._reaper = Reaper(self._link, self._became_ready)
+        self._auditor = Auditor(
+            self._link,
+            lambda: self.worker_id,
+            self._owned,
+            self._reaper.reap_orphans,
+            self._release_stray,
+            self._poll_seconds,
+        )
+        self._take_identity(new_token())
+
+    # --- Life -----------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Register this worker and begin to work. Raises what keeps it from registering, other than an outage."""
+        await self._keeper.start()
+        self._tasks = [
+            asyncio.create_task(self._kept_alive(name, run), name=f"durable {name}")
+            for name, run in (
+                ("claimer", self._claimer.run),
+                ("timekeeper", self._timekeeper.run),
+                ("reaper", self._reaper.run),
+                ("auditor", self._auditor.run),
+                ("lease watch", self._watch_lease),
+            )
+        ]
+
+    async def drain(self, limit: float) -> None:
+        """Stop gracefully: nothing new begins, steps that run may finish within *limit* seconds, the rest is cancelled; all
+        that is not finished goes back, at once, to be claimed by others."""
+        self._draining = True
+        self._claimer.stop()
+        try:
+            async with asyncio.timeout(limit):
+                await asyncio.wait(self._tasks[:1])  # a claim under way delivers, and its executions go back
+                await self._until_idle()
+        except TimeoutError:
+            log.warning("%d steps did not finish within the drain limit and are cancelled", len(self._owned))
+            for owned in list(self._owned.values()):
+                owned.interrupt(Interrupted.DRAIN)
+            try:
+                async with asyncio.timeout(5):
+                    await self._until_idle()
+            except TimeoutError:
+                log.error(
+                    "%d steps do not heed their cancellation; their executions go on elsewhere when the lease has lapsed",
+                    len(self._owned),
+                )
+        await self._stop()
+
+    async def _stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._keeper.stop()
+        try:
+            async with asyncio.timeout(2):
+                await self._link.fetch(load("worker/remove"), self.worker_id)
+        except (*LOST, *AGAIN):
+            log.warning("this worker could not sign off: its lease will lapse by itself")
+        await self._link.close()
+
+    async def _until_idle(self) -> None:
+        while self._owned:
+            self._idle.clear()
+            await self._idle.wait()
+
+    async def _kept_alive(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
+        """Run a loop of ours for ever: a fault in one of them must not end the worker silently."""
+        while True:
+            try:
+                await run()
+                return
+            except Exception:
+                log.exception("the %s has failed and is started again", name)
+                await asyncio.sleep(1)
+
+    def _background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._errands.add(task)  # the loop itself keeps only weak references
+        task.add_done_callback(self._errands.discard)
+
+    # --- What may run, and when to look ------------------------------------------------------------------------
+
+    def may_begin(self) -> None:
+        """Raise an `Interruption` when no new attempt may begin here."""
+        if self._draining:
+            raise Interruption("this worker drains")
+        if not self._keeper.holds(self._lease * LEASE_MARGIN):
+            raise Interruption("this worker's lease is about to lapse")
+
+    def closing(self) -> bool:
+        """Whether this worker ends, or whoever closes the loop cancels every task in it: ours are then among them."""
+        return any(task.cancelling() for task in self._tasks)
+
+    def reserve(self, definition: Definition, queue: str) -> bool:
+        """Take a slot for an execution that is about to be started here, if it would run at once: there is a free slot,
+        nobody waits before it, and this worker is well. Give it back with `unreserve`, or use it with `begin`."""
+        lane = self._lanes.get(queue)
+        if lane is None or lane.backlog or lane.free <= 0 or self._draining or self._lapsed:
+            return False
+        if definition.shape not in self._definitions or not self._keeper.holds(self._lease * LEASE_MARGIN):
+            return False
+        lane.in_flight += 1
+        return True
+
+    def unreserve(self, queue: str) -> None:
+        """Give a slot back that `reserve` took."""
+        lane = self._lanes[queue]
+        lane.in_flight -= 1
+        self._claimer.slot_freed(lane)
+
+    def owns(self, execution_id: UUID) -> bool:
+        """Whether the execution runs here."""
+        return execution_id in self._owned
+
+    def became_ready(self, queue: str) -> None:
+        """Something was made ready by this process: look, and tell the others."""
+        self._became_ready([queue])
+
+    def will_be_due(self, delay: float) -> None:
+        """Something was put to sleep by this process."""
+        self._timekeeper.consider(delay)
+
+    def _identity(self) -> UUID | None:
+        return self.worker_id if self._keeper.holds(self._lease * LEASE_MARGIN) and not self._lapsed else None
+
+    def _poll_seconds(self) -> float:
+        return (POLL_HEALTHY if self._listener.healthy else POLL_DEAF) * random.uniform(0.5, 1.0)
+
+    def _became_ready(self, queues: Sequence[str]) -> None:
+        for queue in queues:
+            self._claimer.nudge(queue)
+            self._listener.send(READY, queue)
+
+    # --- Executions ---------------------------------------------------------------------------------------------
+
+    def begin(
+        self,
+        execution_id: UUID,
+        token: UUID,
+        queue: str,
+        definition: Definition,
+        subject: Subject,
+        deadline_in: float | None,
+    ) -> None:
+        """Run an execution that was claimed under *token*; its slot was reserved."""
+        owned = Owned(self, self._writes, execution_id, token, queue, definition, subject, time.monotonic())
+        if subject.crashes >= 2:
+            owned.suspect = True
+            self._suspects += 1
+        if deadline_in is not None:
+            owned.deadline = self._loop.call_later(max(deadline_in, 0.0), owned.interrupt, Interrupted.DEADLINE)
+        self._owned[execution_id] = owned
+        owned.task = self._loop.create_task(self._run(owned))
+
+    def _claimed(self, owner: UUID, token: UUID, row: Row, journal: list[Row]) -> None:
+        if owner != self.worker_id:  # we were declared dead meanwhile: the claim will be reaped
+            self.unreserve(row["queue"])
+            return
+        history = History(
+            Record(
+                r["seq"],
+                r["path"],
+                r["kind"],
+                r["attempt"],
+                r["value"],
+                r["error"],
+                _positive(r["run_in"]),
+                r["seconds"],
+            )
+            for r in journal
+        )
+        definition = self._definitions[row["shape_id"]]
+        deadline_in: float | None = row["deadline_in"]
+        subject = Subject(
+            shown_id(row["execution_id"], row["name"]),
+            definition.name,
+            row["input"],
+            history,
+            json.loads(row["tags"]) if row["tags"] else {},
+            row["crashes"],
+            deadline_passed=deadline_in is not None and deadline_in <= 0,
+        )
+        self.begin(
+            row["execution_id"],
+            token,
+            row["queue"],
+            definition,
+            subject,
+            None if subject.deadline_passed else deadline_in,
+        )
+
+    async def _run(self, owned: Owned) -> None:
+        interpreter = Interpreter(
+            owned.definition, owned.subject, owned, self._runner, max_crashes=self._max_crashes, engine=self._engine
+        )
+        try:
+            try:
+                await owned.conclude(await interpreter.run())
+            except asyncio.CancelledError:
+                await self._stopped(owned, interpreter)
+            except ClaimLost as lost:
+                log.info("%s", lost)
+            except StoreUnavailable:
+                pass  # the engine closes while PostgreSQL is away: the lease lapses
+            except Interruption:
+                await self._released(owned)
+            except asyncpg.PostgresError as refused:
+                # The codec should have refused it before. The execution must not be tried for ever on what cannot be stored.
+                await owned.conclude(Failed(Failure.of(refused)))
+            except Exception:
+                log.exception("execution %r met a fault of durable; please report it", owned.subject.execution_id)
+                await owned.conclude(Blocked(OUR_FAULT_DELAY))
+        except Interruption as error:
+            log.info("execution %r: %s", owned.subject.execution_id, error)
+        finally:
+            self._left(owned)
+
+    async def _stopped(self, owned: Owned, interpreter: Interpreter) -> None:
+        """The task was cancelled: by us, for a reason, or by whoever closes the loop."""
+        task = asyncio.current_task()
+        if owned.interrupted is None or task is None:
+            raise asyncio.CancelledError
+        task.uncancel()
+        match owned.interrupted:
+            case Interrupted.CLAIM_LOST:
+                return
+            case Interrupted.DEADLINE:
+                await owned.conclude(interpreter.deadline_exceeded())
+            case Interrupted.DRAIN:
+                await self._released(owned)
+
+    async def _released(self, owned: Owned) -> None:
+        """Give the execution back. While the lease is gone, that is done for all claims at once, when it is back."""
+        owned.concluding = True
+        if self._lapsed or not self._keeper.holds():
+            return
+        answer = await owned.writes.release(owned.execution_id, owned.token)
+        if answer is not None:
+            self._listener.send(READY, owned.queue)
+
+    def _left(self, owned: Owned) -> None:
+        if owned.deadline is not None:
+            owned.deadline.cancel()
+        if self._owned.get(owned.execution_id) is owned:
+            del self._owned[owned.execution_id]
+        if owned.suspect:
+            owned.suspect = False
+            self.cleared()
+        self.unreserve(owned.queue)
+        self._on_left(owned.execution_id)
+        if not self._owned:
+            self._idle.set()
+
+    def cleared(self) -> None:
+        """A suspect is none any more, or has left: the next one may come."""
+        self._suspects -= 1
+        self._claimer.nudge()
+
+    def finished(self, owned: Owned, ended: Ended, watchers: Sequence[UUID] | None) -> None:
+        """The end of an execution is durable: tell who waits for it."""
+        self._on_ended(owned.execution_id, ended)
+        for watcher in watchers or ():
+            if watcher != self._process:
+                self._listener.send(channel_of(watcher), f"{ENDED}{owned.execution_id.hex}")
+
+    def suspended(self, owned: Owned, delay: float) -> None:
+        """An execution sleeps: until its time, or its deadline if that comes first."""
+        if owned.deadline is not None:
+            delay = min(delay, owned.deadline.when() - self._loop.time())
+        self._timekeeper.consider(delay)
+
+    # --- Messages -----------------------------------------------------------------------------------------------
+
+    def ready_message(self, message: str) -> None:
+        """Another process says that something is ready in a queue, or that time has to be kept."""
+        if message == TIMER:
+            self._timekeeper.look()
+        else:
+            self._claimer.nudge(message)
+
+    def lost_claim(self, execution_id: UUID) -> None:
+        """A message says that a claim may be gone: ask, for a message is a hint."""
+        if execution_id in self._owned:
+            self._background(self._ask_for_lost(self._owned[execution_id]))
+
+    def look_everywhere(self) -> None:
+        """Notifications may have been missed."""
+        self._claimer.nudge()
+        self._timekeeper.look()
+
+    async def _ask_for_lost(self, owned: Owned) -> None:
+        try:
+            rows = await self._link.fetch(load("claim/lost"), [owned.execution_id], [owned.token])
+        except (*LOST, *AGAIN):
+            return  # the audit will ask again
+        if rows and self._owned.get(owned.execution_id) is owned:
+            owned.interrupt(Interrupted.CLAIM_LOST)
+
+    async def _release_stray(self, execution_id: UUID, token: UUID) -> None:
+        """Give back a claim of ours that nobody here knows."""
+        if execution_id not in self._owned and await self._writes.release(execution_id, token) is not None:
+            self.look_everywhere()
+
+    # --- The lease ------------------------------------------------------------------------------------------------
+
+    def _take_identity(self, worker_id: UUID) -> None:
+        self.worker_id = worker_id
+        self._writes = Writes(self._commit, worker_id)
+        self.starting = starting(worker_id)
+        self._keeper = LeaseKeeper(
+            self._dsn, worker_id, self._lease, self._loop, self._reaper_wanted, self._declared_dead
+        )
+
+    def _reaper_wanted(self, lapsed: list[UUID]) -> None:
+        self._reaper.reap(lapsed)
+
+    def _declared_dead(self) -> None:
+        """We were frozen past the lease, and taken for dead: whatever we hold is others' by now. Begin anew."""
+        log.warning("this worker was taken for dead; it stops what it runs and goes on under a new identity")
+        self._stop_everything()
+        self._background(self._reborn())
+
+    async def _reborn(self) -> None:
+        await self._keeper.stop()
+        self._take_identity(new_token())
+        await self._keeper.start()
+        self._lapsed = False
+        self.look_everywhere()
+
+    def _stop_everything(self) -> None:
+        self._lapsed = True
+        for owned in list(self._owned.values()):
+            owned.interrupt(Interrupted.CLAIM_LOST)
+
+    async def _watch_lease(self) -> None:
+        """Stop everything when the lease could not be renewed in time; take up work again when it can."""
+        margin = self._lease * LEASE_MARGIN
+        while True:
+            if self._keeper.holds(margin):
+                await asyncio.sleep(max(self._keeper.valid_until - margin - time.monotonic(), 0.01))
+                continue
+            log.warning("the lease could not be renewed in time: steps are stopped until it can")
+            self._stop_everything()
+            while not self._keeper.holds(margin):  # noqa: ASYNC110 - it is renewed in another thread
+                await asyncio.sleep(0.05)
+            await self._until_idle()
+            await self._release_all()
+            self._lapsed = False
+            log.info("the lease is renewed: work goes on")
+            self.look_everywhere()
+
+    async def _release_all(self) -> None:
+        queues: set[str] = set()
+        while True:
+            rows = await self._link.fetch_surely(load("claim/release_all"), self.worker_id, 500)
+            queues.update(row["queue"] for row in rows)
+            if len(rows) < 500:
+                break
+        self._became_ready(sorted(queues))
+
+
+def _positive(seconds: float | None) -> float | None:
+    return None if seconds is None else max(seconds, 0.0)

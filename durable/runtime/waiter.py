@@ -1,0 +1,122 @@
+"""Waiting for results: one waiter for the whole process, however many handles are awaited.
+
+An execution that runs here tells its end directly. For any other, this process is written down on the execution's row, and
+whoever ends it sends a message. A look at the table now and then makes up for messages that were lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from uuid import UUID
+
+from durable.errors import StoreUnavailable, UnknownExecution
+from durable.runtime.owned import Ended
+from durable.store.executions import Executions
+
+log = logging.getLogger("durable.runtime")
+
+ASK_ROWS = 1_000
+
+
+class Waiter:
+    """Runs as a task. *runs_here* tells whether an execution runs in this process."""
+
+    def __init__(
+        self,
+        executions: Executions,
+        process: UUID,
+        runs_here: Callable[[UUID], bool],
+        poll_seconds: Callable[[], float],
+    ) -> None:
+        self._executions = executions
+        self._process = process
+        self._runs_here = runs_here
+        self._poll_seconds = poll_seconds
+        self._futures: dict[UUID, asyncio.Future[Ended]] = {}
+        self._users: dict[UUID, int] = {}
+        self._unwatched: set[UUID] = set()
+        self._told: set[UUID] = set()
+        self._wake = asyncio.Event()
+
+    async def wait(self, execution_id: UUID) -> Ended:
+        """How the execution ended, once it has. Raises `UnknownExecution`. Cancelling it changes nothing for others."""
+        future = self._futures.get(execution_id)
+        if future is None:
+            future = self._futures[execution_id] = asyncio.get_running_loop().create_future()
+        self._users[execution_id] = self._users.get(execution_id, 0) + 1
+        try:
+            if not self._runs_here(execution_id):
+                self.ask(execution_id)
+            return await asyncio.shield(future)
+        finally:
+            self._users[execution_id] -= 1
+            if not self._users[execution_id]:
+                del self._users[execution_id]
+                self._futures.pop(execution_id, None)
+                future.cancel()
+
+    def ended(self, execution_id: UUID, ended: Ended) -> None:
+        """An execution has ended in this process."""
+        future = self._futures.get(execution_id)
+        if future is not None and not future.done():
+            future.set_result(ended)
+
+    def told(self, execution_id: UUID) -> None:
+        """A message says that an execution has ended."""
+        if execution_id in self._futures:
+            self._told.add(execution_id)
+            self._wake.set()
+
+    def ask(self, execution_id: UUID) -> None:
+        """An execution does not run here, or not any more: its end will have to be told."""
+        future = self._futures.get(execution_id)
+        if future is not None and not future.done():
+            self._unwatched.add(execution_id)
+            self._wake.set()
+
+    def look(self) -> None:
+        """Messages may have been missed."""
+        for execution_id in self._futures:
+            if not self._runs_here(execution_id):
+                self.ask(execution_id)
+
+    async def run(self) -> None:
+        """Wait for all until cancelled."""
+        while True:
+            try:
+                async with asyncio.timeout(self._poll_seconds() if self._futures else None):
+                    await self._wake.wait()
+            except TimeoutError:
+                self.look()
+            self._wake.clear()
+            asked = _some(self._unwatched)
+            told = _some(self._told)
+            try:
+                if asked:
+                    rows = await self._executions.fetch("execution/watch", sorted(asked), self._process)
+                    told |= asked - {row["execution_id"] for row in rows}
+                if told:
+                    await self._fetch_results(told, asked)
+            except StoreUnavailable as error:
+                log.warning("results are waited for while PostgreSQL is away: %s", error)
+                self._unwatched |= asked | told
+            if self._unwatched or self._told:
+                self._wake.set()
+
+    async def _fetch_results(self, told: set[UUID], asked: Iterable[UUID]) -> None:
+        rows = await self._executions.fetch("execution/results", list(told))
+        for row in rows:
+            self.ended(row["execution_id"], Ended(row["status"], row["result"], row["error"], row["reason"]))
+            told.discard(row["execution_id"])
+        # Neither to be watched nor ended: there is none. A mere message about it proves nothing.
+        for execution_id in told.intersection(asked):
+            future = self._futures.get(execution_id)
+            if future is not None and not future.done():
+                future.set_exception(UnknownExecution(f"there is no execution {execution_id}"))
+
+
+def _some(ids: set[UUID]) -> set[UUID]:
+    """Take up to a bounded number out of *ids*."""
+    return {ids.pop() for _ in range(min(len(ids), ASK_ROWS))}

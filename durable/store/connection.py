@@ -1,0 +1,129 @@
+"""Connections: how they are opened, what a lost one looks like, and one that mends itself.
+
+Owns the settings that keep plans stable and the list of errors after which the outcome of a statement is unknown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import asyncpg
+
+from durable.store.queries import Query
+
+log = logging.getLogger("durable.store")
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+Row: TypeAlias = asyncpg.Record
+
+# One generic plan per statement, made of index scans: planning each flush anew would cost more than running it, and a plan
+# made while a hot table was empty must not turn into a scan of a full one.
+SETTINGS = {
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "enable_bitmapscan": "off",
+    "jit": "off",
+    "timezone": "UTC",
+}
+
+BACKOFF_MIN = 0.02  # seconds; a PostgreSQL that restarts is back within tenths
+BACKOFF_MAX = 1.0
+REPLY_SECONDS = 15.0  # without a reply for so long a connection counts as lost: half-open sockets say nothing
+
+# After these the statement may have committed or not. InternalClientError is what asyncpg can raise when a backend was
+# terminated under it.
+LOST: tuple[type[BaseException], ...] = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.exceptions.AdminShutdownError,
+    asyncpg.exceptions.CrashShutdownError,
+    asyncpg.exceptions.CannotConnectNowError,
+    asyncpg.exceptions.IdleSessionTimeoutError,
+    asyncpg.exceptions.QueryCanceledError,
+    asyncpg.exceptions.InsufficientResourcesError,
+)
+# These are answers: the statement did nothing, and is worth sending again.
+AGAIN: tuple[type[BaseException], ...] = (asyncpg.exceptions.TransactionRollbackError,)
+
+
+async def connect(dsn: str, purpose: str, reply_seconds: float = REPLY_SECONDS) -> Connection:
+    """Open a connection for *purpose*, which is shown in pg_stat_activity. Raises what asyncpg raises."""
+    settings = SETTINGS | {"application_name": f"durable {purpose}"}
+    return await asyncpg.connect(dsn, server_settings=settings, timeout=reply_seconds, max_cached_statement_lifetime=0)
+
+
+def backoff(attempt: int) -> float:
+    """The pause before try number *attempt* (from 1), in seconds, spread so that many clients do not come as one crowd."""
+    return min(BACKOFF_MIN * 2 ** min(attempt - 1, 16), BACKOFF_MAX) * random.uniform(0.5, 1.0)
+
+
+class Link:
+    """One connection that is opened again when it was lost. Its users take turns."""
+
+    def __init__(self, dsn: str, purpose: str, reply_seconds: float = REPLY_SECONDS) -> None:
+        self._dsn = dsn
+        self._purpose = purpose
+        self._reply_seconds = reply_seconds
+        self._connection: Connection | None = None
+        self._turn = asyncio.Lock()
+
+    async def fetch(self, query: Query, *arguments: Any) -> list[Row]:
+        """Run one statement once. When it raises one of `LOST`, the outcome is unknown, and the next call connects anew."""
+        async with self._turn:
+            if self._connection is None or self._connection.is_closed():
+                self._connection = await connect(self._dsn, self._purpose, self._reply_seconds)
+            try:
+                return await self._connection.fetch(query.sql, *arguments, timeout=self._reply_seconds)
+            except LOST as error:
+                if isinstance(error, ValueError):  # asyncpg could not encode an argument: nothing was sent
+                    raise asyncpg.DataError(str(error)) from error
+                self._drop()
+                raise
+            except asyncio.CancelledError:
+                self._drop()  # the protocol may be in the middle of a reply
+                raise
+
+    async def fetch_surely(self, query: Query, *arguments: Any) -> list[Row]:
+        """Run a statement that may be repeated until an answer comes, however long PostgreSQL is away."""
+        attempt = 0
+        while True:
+            try:
+                return await self.fetch(query, *arguments)
+            except (*LOST, *AGAIN) as error:
+                attempt += 1
+                log_lost(self._purpose, attempt, error)
+                await asyncio.sleep(backoff(attempt))
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+
+    async def close(self) -> None:
+        """Close the connection; never raises for a server that is gone."""
+        connection, self._connection = self._connection, None
+        if connection is not None and not connection.is_closed():
+            try:
+                await connection.close(timeout=2)
+            except LOST:
+                connection.terminate()
+
+
+def log_lost(purpose: str, attempt: int, error: BaseException) -> None:
+    """Tell once when an outage begins, and again now and then while it lasts."""
+    if attempt == 1 or attempt % 30 == 0:
+        log.warning("PostgreSQL did not answer (%s, try %d): %s: %s", purpose, attempt, type(error).__name__, error)
+
+
+def columns(rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Rows to the arrays that ``unnest`` takes."""
+    return list(zip(*rows, strict=True))

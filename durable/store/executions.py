@@ -1,0 +1,130 @@
+"""Executions as rows: start, read, list, watch, cancel."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeVar, cast
+from uuid import UUID
+
+import asyncpg
+
+from durable.errors import StoreUnavailable
+from durable.store.connection import AGAIN, LOST, REPLY_SECONDS, Connection, Row, backoff, log_lost
+from durable.store.group_commit import Kind
+from durable.store.queries import load
+
+T = TypeVar("T")
+
+POOL_CONNECTIONS = 4
+TRIES = 12  # with the pauses between them about eight seconds: a restart of PostgreSQL, not an outage
+
+
+@dataclass(slots=True)
+class NewExecution:
+    """A row to be started. `token` claims it at birth; without one it is made ready, or sleeps until it is due."""
+
+    execution_id: UUID
+    name: str | None
+    operation: UUID
+    shape_id: int
+    workflow: str
+    version: int
+    queue: str
+    priority: int
+    tags: str | None
+    input: str
+    scheduled_at: datetime | None
+    delay: float | None
+    timeout: float | None
+    token: UUID | None = None
+
+    def row(self) -> tuple[object, ...]:
+        """The arguments of ``execution/start`` for this row."""
+        return (
+            self.execution_id,
+            self.name,
+            self.operation,
+            self.shape_id,
+            self.workflow,
+            self.version,
+            self.queue,
+            self.priority,
+            self.tags,
+            self.input,
+            self.scheduled_at,
+            self.delay,
+            self.timeout,
+            self.token,
+        )
+
+
+def starting(owner: UUID) -> Kind:
+    """The write that starts executions; *owner* is who claims those with a token."""
+    return Kind(load("execution/start"), owner)
+
+
+async def start_in(connection: Connection, new: NewExecution, owner: UUID) -> Row:
+    """Start one execution in the caller's own transaction."""
+    columns = [[value] for value in new.row()]
+    rows = await connection.fetch(load("execution/start").sql, *columns, owner)
+    return rows[0]
+
+
+async def notify_in(connection: Connection, channel: str, payload: str) -> None:
+    """Send a notification with the caller's own commit."""
+    await connection.fetch(load("notify/send").sql, [channel], [payload])
+
+
+class Executions:
+    """Reads, and acts from outside, over a small pool."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._pool: asyncpg.Pool[Row] | None = None
+
+    async def fetch(self, name: str, *arguments: object) -> list[Row]:
+        """Run one statement that may be repeated. Raises `StoreUnavailable` when PostgreSQL does not answer in time."""
+        query = load(name)
+        return await self._surely(lambda connection: connection.fetch(query.sql, *arguments))
+
+    async def cancel(self, execution_id: UUID, operation: UUID, reason: str | None, sources: list[str]) -> Row | None:
+        """Cancel in one transaction; None when there is no such execution. Raises like `fetch`."""
+
+        async def act(connection: Connection) -> Row | None:
+            async with connection.transaction():
+                if not await connection.fetch(load("execution/lock").sql, execution_id):
+                    return None
+                await connection.fetch(load("execution/displace").sql, execution_id, sources)
+                return await connection.fetchrow(load("execution/cancel").sql, execution_id, operation, reason, sources)
+
+        return await self._surely(act)
+
+    async def _surely(self, act: Callable[[Connection], Awaitable[T]]) -> T:
+        attempt = 0
+        while True:
+            try:
+                if self._pool is None:
+                    self._pool = await asyncpg.create_pool(
+                        self._dsn,
+                        min_size=0,
+                        max_size=POOL_CONNECTIONS,
+                        command_timeout=REPLY_SECONDS,
+                        server_settings={"application_name": "durable client", "timezone": "UTC"},
+                    )
+                async with self._pool.acquire() as connection:
+                    return await act(cast(Connection, connection))
+            except (*LOST, *AGAIN) as error:
+                attempt += 1
+                if attempt == TRIES:
+                    raise StoreUnavailable(f"PostgreSQL did not answer in {TRIES} tries: {error}") from error
+                log_lost("client", attempt, error)
+                await asyncio.sleep(backoff(attempt))
+
+    async def close(self) -> None:
+        """Close the pool."""
+        if self._pool is not None:
+            self._pool.terminate()
+            self._pool = None

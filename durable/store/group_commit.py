@@ -1,0 +1,194 @@
+"""Group commit: what all executions of a process write, combined into few statements.
+
+A lane is one connection with one flush in flight. An idle lane flushes at once; what arrives meanwhile forms its next flush.
+An execution always uses the same lane. Each kind of write is one statement over arrays, committed by itself: the writes of
+one execution follow each other, so nothing binds the kinds together. A future is resolved only after the commit.
+
+When a connection is lost, the outcome of its flush is unknown: it is sent again, and every statement recognises itself by
+claim or operation. A batch with a row that PostgreSQL refuses is divided until only that execution's writes fail.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from durable.errors import InternalError, StoreUnavailable
+from durable.store.connection import AGAIN, LOST, Link, Row, backoff, columns, log_lost
+from durable.store.queries import Query
+
+log = logging.getLogger("durable.store")
+
+ROWS_MAX = 500  # beyond, a statement gains nothing and delays the first of its rows
+BYTES_MAX = 4 << 20
+
+
+class Kind:
+    """One kind of write: its statement, and the arguments after the arrays that are the same for every row."""
+
+    __slots__ = ("constants", "query")
+
+    def __init__(self, query: Query, *constants: Any) -> None:
+        self.query = query
+        self.constants = constants
+
+
+class _Write:
+    __slots__ = ("done", "execution_id", "row", "size")
+
+    def __init__(self, execution_id: UUID, row: tuple[Any, ...], size: int, done: asyncio.Future[Row | None]) -> None:
+        self.execution_id = execution_id
+        self.row = row
+        self.size = size
+        self.done = done
+
+
+class GroupCommit:
+    """Several lanes; `write` is the one way in. Use as an async context manager."""
+
+    def __init__(self, dsn: str, lanes: int = 2) -> None:
+        self._lanes = [_Lane(dsn, f"writer {number + 1}") for number in range(lanes)]
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> GroupCommit:
+        self._tasks = [asyncio.create_task(lane.run(), name=f"durable {lane.name}") for lane in self._lanes]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Flush what was written, for as long as the caller lets it, then close."""
+        for lane in self._lanes:
+            lane.close()
+        try:
+            await asyncio.gather(*self._tasks)
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            for lane in self._lanes:
+                lane.abandon()
+
+    def write(self, kind: Kind, execution_id: UUID, row: tuple[Any, ...], size: int = 0) -> asyncio.Future[Row | None]:
+        """Write *row* of *kind*; *size* is about how many bytes it has.
+
+        The future gives the statement's row for it once it is committed, or None when there is none. It raises
+        `asyncpg.DataError` or `asyncpg.IntegrityConstraintViolationError` when PostgreSQL refuses this very row, and
+        `StoreUnavailable` when the engine closes before it could be written. If cancelled, it may be written or not.
+        """
+        return self._lanes[hash(execution_id) % len(self._lanes)].add(kind, execution_id, row, size)
+
+
+class _Lane:
+    def __init__(self, dsn: str, name: str) -> None:
+        self.name = name
+        self._link = Link(dsn, name)
+        self._waiting: dict[Kind, list[_Write]] = {}
+        self._filled = asyncio.Event()
+        self._closing = False
+        self._loop = asyncio.get_running_loop()
+
+    def add(self, kind: Kind, execution_id: UUID, row: tuple[Any, ...], size: int) -> asyncio.Future[Row | None]:
+        if self._closing:
+            raise StoreUnavailable("the engine is closed: this write was not made")
+        write = _Write(execution_id, row, size, self._loop.create_future())
+        waiting = self._waiting.get(kind)
+        if waiting is None:
+            self._waiting[kind] = [write]
+        else:
+            waiting.append(write)
+        self._filled.set()
+        return write.done
+
+    def close(self) -> None:
+        self._closing = True
+        self._filled.set()
+
+    def abandon(self) -> None:
+        """Whatever is left will not be written by us."""
+        for writes in self._waiting.values():
+            for write in writes:
+                if not write.done.done():
+                    write.done.set_exception(StoreUnavailable("the engine closed before this was written"))
+        self._waiting.clear()
+
+    async def run(self) -> None:
+        try:
+            while True:
+                await self._filled.wait()
+                self._filled.clear()
+                while self._waiting:
+                    kind = next(iter(self._waiting))
+                    await self._flush(kind, self._take(kind))
+                if self._closing:
+                    return
+        finally:
+            await self._link.close()
+
+    def _take(self, kind: Kind) -> list[_Write]:
+        waiting = self._waiting.pop(kind)
+        size = count = 0
+        for count, write in enumerate(waiting):
+            size += write.size
+            if count == ROWS_MAX or (count and size > BYTES_MAX):
+                self._waiting[kind] = waiting[count:]  # at the back: kinds take turns
+                return waiting[:count]
+        return waiting
+
+    async def _flush(self, kind: Kind, writes: list[_Write]) -> None:
+        # Ascending ids: two flushes that lock the same rows lock them in the same order.
+        writes.sort(key=_order)
+        attempt = 0
+        try:
+            while writes:
+                try:
+                    rows = await self._link.fetch(kind.query, *columns([w.row for w in writes]), *kind.constants)
+                except (*LOST, *AGAIN) as error:
+                    attempt += 1
+                    log_lost(self.name, attempt, error)
+                    await asyncio.sleep(backoff(attempt))
+                    writes = [write for write in writes if not write.done.cancelled()]
+                else:
+                    _resolve(writes, rows)
+                    return
+        except asyncio.CancelledError:
+            self._waiting.setdefault(kind, []).extend(writes)  # `abandon` answers them
+            raise
+        except Exception as error:
+            await self._refused(kind, writes, error)
+
+    async def _refused(self, kind: Kind, writes: list[_Write], error: Exception) -> None:
+        """The statement as a whole was refused. Find whose rows are to blame, an execution being the unit."""
+        blamed = isinstance(
+            error, asyncpg.DataError | asyncpg.IntegrityConstraintViolationError | asyncpg.ProgramLimitExceededError
+        )
+        ids = sorted({write.execution_id.bytes for write in writes})
+        if blamed and len(ids) > 1:
+            middle = ids[len(ids) // 2]
+            await self._flush(kind, [write for write in writes if write.execution_id.bytes < middle])
+            await self._flush(kind, [write for write in writes if write.execution_id.bytes >= middle])
+            return
+        if not blamed:
+            log.error("%s failed: %s", kind.query.name, error, exc_info=error)
+            reason, error = error, InternalError(f"{kind.query.name} failed: {error}")
+            error.__cause__ = reason
+        for write in writes:
+            if not write.done.done():
+                write.done.set_exception(error)
+
+
+def _order(write: _Write) -> bytes:
+    return write.execution_id.bytes
+
+
+def _resolve(writes: Sequence[_Write], rows: Sequence[Row]) -> None:
+    # Each row bears, first, the number (from 1) of the write that it answers.
+    answers: list[Row | None] = [None] * len(writes)
+    for row in rows:
+        answers[row[0] - 1] = row
+    for write, answer in zip(writes, answers, strict=True):
+        if not write.done.done():
+            write.done.set_result(answer)

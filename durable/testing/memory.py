@@ -1,0 +1,252 @@
+"""Executions in memory: a journal without a database, and what drives an interpreter over it to its end.
+
+Owns virtual time: a retry that is due in an hour, and a short pause in place, pass at once. Bodies, timeouts of steps and
+the codec are the real ones. It knows no queues, leases or other workers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Self, TypeAlias
+
+from durable.authoring import In, Out, Workflow
+from durable.codec import Codec, JsonCodec
+from durable.engine.context import Context
+from durable.engine.interpreter import Interpreter
+from durable.engine.journal import Blocked, Completed, Failed, History, Outcome, Record, Subject
+from durable.engine.step_runner import StepRunner
+from durable.errors import InternalError, Interruption
+from durable.model.definition import Definition, Step
+from durable.model.failure import Failure
+
+Status: TypeAlias = Literal["completed", "failed"]
+
+
+class MemoryJournal:
+    """The `Journal` of one execution, kept in memory. `crashes` is how many workers died with it in flight."""
+
+    def __init__(self, *, crashes: int = 0) -> None:
+        self.crashes = crashes
+        self.records: list[Record] = []
+        self.ended: Completed | Failed | None = None
+        self._due: dict[int, float] = {}  # by the number of a failed record: when its next attempt is due
+        self._wake_at = 0.0
+        self._skipped = 0.0
+        self._began = asyncio.get_running_loop().time()
+        self._deadline: float | None = None
+        self._stopping = False
+
+    @property
+    def now(self) -> float:
+        """Seconds since the execution began: real ones, and those that were skipped."""
+        return asyncio.get_running_loop().time() - self._began + self._skipped
+
+    def taken_over(self) -> Self:
+        """What another worker finds if this one dies now. Nothing that is written here afterwards reaches it."""
+        other = copy.copy(self)
+        other.records = list(self.records)
+        other._due = dict(self._due)
+        other.crashes += 1
+        return other
+
+    def claim(self, timeout: float | None) -> tuple[History, float | None]:
+        """Skip to when there is something to do. Returns the history, and what is left of *timeout*, in seconds."""
+        self._stopping = False
+        self._deadline = timeout
+        wake_at = self._wake_at if timeout is None else min(self._wake_at, timeout)
+        self._skipped += max(wake_at - self.now, 0.0)
+        left = None if timeout is None else timeout - self.now
+        return History(self._read_back(record) for record in self.records), left
+
+    def _read_back(self, record: Record) -> Record:
+        due = self._due.get(record.seq)
+        return replace(record, delay=None if due is None else max(due - self.now, 0.0))
+
+    async def record(self, record: Record) -> None:
+        """See `Journal`."""
+        await self._write(lambda: self._append(record))
+
+    async def conclude(self, outcome: Outcome) -> None:
+        """See `Journal`."""
+        await self._write(lambda: self._conclude(outcome))
+
+    def may_begin(self) -> None:
+        """See `Journal`."""
+        if self._stopping or (self._deadline is not None and self.now >= self._deadline):
+            raise Interruption("the execution was stopped")
+
+    def stopping(self) -> bool:
+        """See `Journal`."""
+        return self._stopping
+
+    async def pause(self, seconds: float) -> None:
+        """See `Journal`. Passes at once, but lets other tasks go first."""
+        self._skipped += seconds
+        await asyncio.sleep(0)
+
+    def stop(self) -> None:
+        """Call it before cancelling the interpreter's task: the cancellation is then known not to be the body's."""
+        self._stopping = True
+
+    async def _write(self, write: Callable[[], None]) -> None:
+        write()
+        await asyncio.sleep(0)  # as in life, a reply comes in a later turn of the loop
+
+    def _append(self, record: Record) -> None:
+        if self.ended is not None:
+            raise InternalError(f"record {record.seq} ({record.path!r}) was written after the end")
+        if self.records and record.seq <= self.records[-1].seq:
+            raise InternalError(f"record {record.seq} ({record.path!r}) was written after {self.records[-1].seq}")
+        if record.delay is not None:
+            self._due[record.seq] = self.now + record.delay
+        self.records.append(replace(record))  # a copy: what the interpreter does to its own is not durable
+        self.crashes = 0
+
+    def _conclude(self, outcome: Outcome) -> None:
+        if outcome.record is not None:
+            self._append(outcome.record)
+        if isinstance(outcome, Blocked):
+            self._wake_at = self.now + outcome.delay
+        else:
+            self.ended = outcome
+
+
+class CountingRunner(StepRunner):
+    """A step runner that tells of each body it is about to call."""
+
+    def __init__(self, codec: Codec, called: Callable[[Context], None]) -> None:
+        super().__init__(codec, threads=4, processes=1)
+        self._called = called
+
+    async def _call(self, step: Step, arguments: Sequence[Any], keywords: dict[str, Any], context: Context) -> Any:
+        self._called(context)
+        return await super()._call(step, arguments, keywords, context)
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """Interprets one execution; what it may forget when it dies is in none of its fields."""
+
+    definition: Definition
+    input: str
+    runner: StepRunner
+    execution_id: str = "memory"
+    tags: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    max_crashes: int = 5
+
+    async def run(self, journal: MemoryJournal) -> None:
+        """Run to the end. If cancelled, the interpreter is stopped, and what it does after that is waited for."""
+        task = asyncio.create_task(self._run(journal))
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            journal.stop()
+            task.cancel()
+            await asyncio.wait({task})
+            raise
+        task.result()
+
+    async def _run(self, journal: MemoryJournal) -> None:
+        timeout = None if self.definition.timeout is None else self.definition.timeout.total_seconds()
+        while journal.ended is None:
+            history, left = journal.claim(timeout)
+            subject = Subject(
+                self.execution_id,
+                self.definition.name,
+                self.input,
+                history,
+                self.tags,
+                journal.crashes,
+                deadline_passed=left is not None and left <= 0,
+            )
+            interpreter = Interpreter(self.definition, subject, journal, self.runner, max_crashes=self.max_crashes)
+            try:
+                outcome = await _within_deadline(interpreter, journal, left)
+            except Interruption:  # the deadline passed in a pause, or the body swallowed its cancellation
+                if timeout is None:
+                    raise
+                continue
+            await journal.conclude(outcome)
+
+
+async def _within_deadline(interpreter: Interpreter, journal: MemoryJournal, left: float | None) -> Outcome:
+    if left is None or left <= 0:
+        return await interpreter.run()
+    task = asyncio.current_task()
+    assert task is not None
+    struck = False
+
+    def strike() -> None:
+        nonlocal struck
+        struck = True
+        journal.stop()
+        task.cancel()
+
+    timer = asyncio.get_running_loop().call_later(left, strike)
+    try:
+        return await interpreter.run()
+    except asyncio.CancelledError:
+        if not struck or task.uncancel() > 0:
+            raise
+        return interpreter.deadline_exceeded()
+    finally:
+        timer.cancel()
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """How an execution went. `text` is the result as JSON, `calls` counts the calls of bodies by path, and `seconds` is
+    how long it took in virtual time."""
+
+    status: Status
+    result: Any
+    text: str | None
+    failure: Failure | None
+    records: list[Record]
+    calls: Counter[str]
+    seconds: float
+
+    @classmethod
+    def of(cls, journal: MemoryJournal, definition: Definition, codec: Codec, calls: Counter[str]) -> Run:
+        """Read a journal that has an end."""
+        match journal.ended:
+            case Completed(value=value):
+                result = codec.decode(value.text, definition.output_type)
+                return cls("completed", result, value.text, None, journal.records, calls, journal.now)
+            case Failed(failure=failure):
+                return cls("failed", None, None, failure, journal.records, calls, journal.now)
+            case None:
+                raise InternalError("the execution has not ended")
+
+
+async def run(
+    workflow: Workflow[In, Out],
+    input: In,
+    *,
+    execution_id: str = "memory",
+    tags: Mapping[str, Any] | None = None,
+    crashes: int = 0,
+    max_crashes: int = 5,
+    codec: Codec | None = None,
+) -> Run:
+    """Run *workflow* on *input* to its end, in memory. No retry and no pause takes real time; bodies do.
+
+    *crashes* is how many workers died with it before. Raises `DefinitionError` and `EncodeError`. If cancelled, the step
+    that runs is cancelled.
+    """
+    definition, codec = workflow.definition, codec or JsonCodec()
+    calls: Counter[str] = Counter()
+    runner = CountingRunner(codec, lambda context: calls.update([context.path]))
+    worker = Worker(
+        definition, codec.encode(input, definition.input_type), runner, execution_id, tags or {}, max_crashes
+    )
+    journal = MemoryJournal(crashes=crashes)
+    try:
+        await worker.run(journal)
+    finally:
+        runner.close()
+    return Run.of(journal, definition, codec, calls)

@@ -1,0 +1,141 @@
+"""What an execution looks like from outside: frozen values, ready to be shown or sent as JSON (they are msgspec Structs)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Protocol
+from uuid import UUID
+
+import msgspec
+
+from durable.codec import Codec
+from durable.ids import shown_id
+from durable.model.failure import Failure
+from durable.model.status import Status
+
+
+class Row(Protocol):
+    """A row as PostgreSQL gives it, by column name."""
+
+    def __getitem__(self, column: str, /) -> Any: ...
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """One try of one step. `seconds` is how long the body ran, `worker_id` who ran it, `next_run_at` when the next try is
+    due (None: there is none)."""
+
+    number: int
+    status: str
+    seconds: float
+    worker_id: UUID
+    recorded_at: datetime
+    error: Failure | None = None
+    next_run_at: datetime | None = None
+
+
+class StepView(msgspec.Struct, frozen=True):
+    """One step of an execution. `result` is its data in JSON form; None when it returned None, or has not completed."""
+
+    path: str
+    status: str
+    attempts: list[Attempt]
+    result: Any = None
+
+
+class Execution(msgspec.Struct, frozen=True):
+    """An execution as it stood when it was asked for. `input` and `result` are in JSON form."""
+
+    id: str
+    execution_id: UUID
+    workflow: str
+    version: int
+    status: Status
+    queue: str
+    priority: int
+    tags: dict[str, Any]
+    created_at: datetime
+    ended_at: datetime | None = None
+    due_at: datetime | None = None
+    deadline_at: datetime | None = None
+    claimed_at: datetime | None = None
+    wake_at: datetime | None = None
+    worker_id: UUID | None = None
+    crashes: int = 0
+    input: Any = None
+    result: Any = None
+    error: Failure | None = None
+    reason: str | None = None
+    steps: list[StepView] | None = None
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Some executions of a list, newest first, without input and result. `cursor` asks for the next page; None: there is
+    none."""
+
+    items: list[Execution]
+    cursor: str | None = None
+
+
+def failure_from(text: str | None) -> Failure | None:
+    """A stored error, if there is one."""
+    return None if text is None else msgspec.json.decode(text, type=Failure)
+
+
+def listed_from(row: Row) -> Execution:
+    """A row of a list."""
+    return Execution(
+        id=shown_id(row["execution_id"], row["name"]),
+        execution_id=row["execution_id"],
+        workflow=row["workflow"],
+        version=row["version"],
+        status=Status(row["status"]),
+        queue=row["queue"],
+        priority=row["priority"],
+        tags=json.loads(row["tags"]) if row["tags"] else {},
+        created_at=row["created_at"],
+        ended_at=row["ended_at"],
+    )
+
+
+def execution_from(row: Row, codec: Codec, steps: list[StepView] | None) -> Execution:
+    """A row of ``execution/get``."""
+    return msgspec.structs.replace(
+        listed_from(row),
+        due_at=row["due_at"],
+        deadline_at=row["deadline_at"],
+        claimed_at=row["claimed_at"],
+        wake_at=row["wake_at"],
+        worker_id=row["worker_id"],
+        crashes=row["crashes"],
+        input=codec.decode(row["input"]),
+        result=None if row["result"] is None else codec.decode(row["result"]),
+        error=failure_from(row["error"]),
+        reason=row["reason"],
+        steps=steps,
+    )
+
+
+def steps_from(journal: Sequence[Row], codec: Codec) -> list[StepView]:
+    """A journal as steps, in the order in which they began to be recorded."""
+    attempts: dict[str, list[Attempt]] = {}
+    results: dict[str, Any] = {}
+    for row in journal:
+        attempts.setdefault(row["path"], []).append(
+            Attempt(
+                row["attempt"],
+                row["kind"],
+                row["seconds"],
+                row["worker_id"],
+                row["recorded_at"],
+                failure_from(row["error"]),
+                row["run_at"],
+            )
+        )
+        if row["value"] is not None:
+            results[row["path"]] = codec.decode(row["value"])
+    return [
+        StepView(path, "retrying" if tries[-1].next_run_at is not None else tries[-1].status, tries, results.get(path))
+        for path, tries in attempts.items()
+    ]

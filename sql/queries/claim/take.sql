@@ -1,0 +1,42 @@
+-- Claim ready executions for one worker, highest priority and longest ready first, no more than it has free slots.
+--
+-- $1 owner uuid
+-- $2 token uuid          one for the whole call: a claim whose reply was lost is found again by it
+-- $3 queue text[]
+-- $4 want int4[]         free slots, one for each queue
+-- $5 shape_id int8[]     the shapes this worker has judged compatible with its code
+-- $6 suspects int4       how many executions of repeated crashes it may take besides (0 or 1)
+-- Returns execution_id uuid, name text, shape_id int8, queue text, priority int2, input json, tags text, crashes int2, begun bool, created_at timestamptz, deadline_in float8
+-- Locks   ready rows, skip locked: never waits. Not the execution rows: a skipped one would be forgotten until the next poll
+-- Index   ready_in_order, ready_suspects, execution_pkey
+with suspected as materialized (
+    select r.execution_id, r.crashes, r.begun, e.name, e.shape_id, e.queue, e.priority, e.input, e.tags, e.created_at, e.deadline_at
+      from durable.ready r
+      join durable.execution e on e.execution_id = any (array[r.execution_id])
+     where r.queue = any ($3::text[]) and r.shape_id = any ($5::int8[]) and r.crashes >= 2
+     order by r.ready_at
+     limit $6::int4
+       for update of r skip locked
+), picked as materialized (
+    select r.*
+      from unnest($3::text[], $4::int4[]) as w(queue, want)
+     cross join lateral (
+           select r.execution_id, r.crashes, r.begun, e.name, e.shape_id, e.queue, e.priority, e.input, e.tags, e.created_at, e.deadline_at
+             from durable.ready r
+             join durable.execution e on e.execution_id = any (array[r.execution_id])
+            where r.queue = w.queue and r.shape_id = any ($5::int8[]) and r.crashes < 2
+            order by r.queue, r.priority desc, r.ready_at, r.execution_id
+            limit w.want - (select count(*) from suspected s where s.queue = w.queue)
+                     for update of r skip locked
+     ) r
+), taken as (
+    select * from picked union all select * from suspected
+), removed as (
+    delete from durable.ready where execution_id = any (array(select execution_id from taken))
+), claimed as (
+    insert into durable.claim (execution_id, owner, token, claimed_at, crashes)
+    select execution_id, $1::uuid, $2::uuid, durable.clock(), crashes from taken
+)
+select execution_id, name, shape_id, queue, priority, input, tags::text as tags, crashes, begun, created_at,
+       extract(epoch from deadline_at - durable.clock())::float8 as deadline_in
+  from taken

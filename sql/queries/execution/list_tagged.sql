@@ -1,0 +1,23 @@
+-- List executions that bear the given tags, newest first, a page at a time.
+--
+-- $1 workflow text           null for all
+-- $2 status text[]
+-- $3 before timestamptz      the last row of the page before; null to begin
+-- $4 before_id uuid
+-- $5 limit int4
+-- $6 tags text               a JSON object: every pair must be there
+-- Returns execution_id uuid, name text, workflow text, version int4, queue text, priority int2, status text, tags text, created_at timestamptz, ended_at timestamptz
+-- Locks   nothing
+-- Index   execution_by_tags
+with tagged as (
+    select e.*, case when e.status = 'pending' and exists (select from durable.claim c where c.execution_id = e.execution_id)
+                     then 'running' else e.status end as shown
+      from durable.execution e
+     where e.tags @> ($6::text)::jsonb and ($1::text is null or e.workflow = $1::text)
+       and ($3::timestamptz is null or e.created_at < $3 or (e.created_at = $3 and e.execution_id > $4::uuid))
+)
+select execution_id, name, workflow, version, queue, priority, shown as status, tags::text as tags, created_at, ended_at
+  from tagged
+ where shown = any ($2::text[])
+ order by created_at desc, execution_id
+ limit $5::int4

@@ -1,0 +1,57 @@
+-- Put executions to sleep until a time, each under its claim, together with its last record, if there is one. Sent again,
+-- it finds itself done.
+--
+-- $1  execution_id uuid[]   in ascending order
+-- $2  token uuid[]
+-- $3  delay float8[]        seconds until it is to be looked at; its deadline may be earlier
+-- $4  seq int4[]            the last record; null when there is none to write
+-- $5  path text[]
+-- $6  kind text[]
+-- $7  attempt int4[]
+-- $8  value json[]
+-- $9  error json[]
+-- $10 run_in float8[]       seconds until the next attempt that the record promises
+-- $11 seconds float4[]
+-- $12 worker_id uuid
+-- $13 from_status text[]    the stored statuses from which it may be suspended
+-- Returns n int8
+-- Locks   execution rows in ascending order, then their claims
+-- Index   execution_pkey, claim_pkey, journal_pkey
+with given as materialized (
+    select * from unnest($1::uuid[], $2::uuid[], $3::float8[], $4::int4[], $5::text[], $6::text[], $7::int4[], $8::json[], $9::json[], $10::float8[],
+                         $11::float4[])
+                  with ordinality as g(execution_id, token, delay, seq, path, kind, attempt, value, error, run_in, seconds, n)
+), locked as materialized (
+    select g.*, e.released_by, e.status as stored_status, e.deadline_at
+      from given g
+     cross join lateral (
+           select e.released_by, e.status, e.deadline_at from durable.execution e where e.execution_id = g.execution_id for no key update
+     ) e
+), held as materialized (
+    select l.*
+      from locked l
+     cross join lateral (
+           select from durable.claim c where c.execution_id = l.execution_id and c.token = l.token for update
+     ) c
+     where l.stored_status = any ($13::text[])
+), freed as (
+    delete from durable.claim where execution_id = any (array(select execution_id from held))
+), recorded as (
+    insert into durable.journal (execution_id, seq, attempt, recorded_at, run_at, worker_id, seconds, kind, path, value, error)
+    select execution_id, seq, attempt, durable.clock(), durable.clock() + make_interval(secs => run_in), $12::uuid, seconds, kind, path,
+           value, error
+      from held
+     where seq is not null
+        on conflict (execution_id, seq) do nothing
+), changed as (
+    update durable.execution e
+       set status = 'waiting', released_by = h.token
+      from held h
+     where e.execution_id = any (array[h.execution_id])
+), asleep as (
+    insert into durable.wake (execution_id, due_at)
+    select execution_id, least(durable.clock() + make_interval(secs => delay), deadline_at) from held
+)
+select n from held
+union all
+select n from locked where released_by = token

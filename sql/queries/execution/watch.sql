@@ -1,0 +1,19 @@
+-- Ask that a process be notified when executions end. The row is changed, not another table read: whoever ends the execution
+-- at this moment either sees the watcher or has ended it before, and then there is no row here.
+--
+-- $1 execution_id uuid[]   in ascending order
+-- $2 watcher uuid
+-- Returns execution_id uuid
+-- Locks   execution rows in ascending order
+-- Index   execution_pkey
+with locked as materialized (
+    select e.execution_id
+      from unnest($1::uuid[]) as g(execution_id)
+     cross join lateral (
+           select e.execution_id from durable.execution e where e.execution_id = g.execution_id and e.ended_at is null for no key update
+     ) e
+)
+update durable.execution e
+   set watchers = case when $2::uuid = any (e.watchers) then e.watchers else array_append(e.watchers, $2::uuid) end
+ where e.execution_id = any (array(select execution_id from locked)) and e.ended_at is null
+returning e.execution_id

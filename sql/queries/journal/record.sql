@@ -1,0 +1,37 @@
+-- Append records, each under its claim. A record whose claim is gone is not written; one that is sent again is found written.
+-- A record shows that its execution does not kill workers: it clears the crashes counted so far.
+--
+-- $1  execution_id uuid[]   in ascending order
+-- $2  token uuid[]
+-- $3  seq int4[]
+-- $4  path text[]
+-- $5  kind text[]
+-- $6  attempt int4[]
+-- $7  value json[]
+-- $8  error json[]
+-- $9  delay float8[]        seconds until the next attempt, null for none
+-- $10 seconds float4[]      how long the body ran
+-- $11 worker_id uuid
+-- Returns n int8
+-- Locks   claim rows for key share, in ascending order: a takeover waits for the record, or the record finds the claim gone
+-- Index   claim_pkey, journal_pkey
+with given as materialized (
+    select * from unnest($1::uuid[], $2::uuid[], $3::int4[], $4::text[], $5::text[], $6::int4[], $7::json[], $8::json[], $9::float8[], $10::float4[])
+                  with ordinality as g(execution_id, token, seq, path, kind, attempt, value, error, delay, seconds, n)
+), held as materialized (
+    select g.*, c.crashes
+      from given g
+     cross join lateral (
+           select c.crashes from durable.claim c where c.execution_id = g.execution_id and c.token = g.token for key share
+     ) c
+), cleared as (
+    update durable.claim set crashes = 0
+     where execution_id = any (array(select execution_id from held where crashes > 0))
+), recorded as (
+    insert into durable.journal (execution_id, seq, attempt, recorded_at, run_at, worker_id, seconds, kind, path, value, error)
+    select execution_id, seq, attempt, durable.clock(), durable.clock() + make_interval(secs => delay), $11::uuid, seconds, kind, path,
+           value, error
+      from held
+        on conflict (execution_id, seq) do nothing
+)
+select n from held

@@ -1,0 +1,35 @@
+-- Make ready what is due, and tell when the next one is.
+--
+-- $1 limit int4
+-- $2 from_status text[]   the stored statuses that a wake-up changes to pending
+-- Returns fired int8, queues text[], next_in float8
+-- Locks   execution rows in ascending order, then their wake rows
+-- Index   wake_by_time, execution_pkey, wake_pkey
+with given as materialized (
+    select execution_id
+      from (select execution_id from durable.wake where due_at <= durable.clock() order by due_at limit $1::int4) as due
+     order by execution_id
+), locked as materialized (
+    select g.execution_id, e.queue, e.priority, e.shape_id, e.status = any ($2::text[]) as begun
+      from given g
+     cross join lateral (
+           select e.queue, e.priority, e.shape_id, e.status from durable.execution e where e.execution_id = g.execution_id for no key update
+     ) e
+), woken as materialized (
+    select l.*, w.due_at
+      from locked l
+     cross join lateral (
+           select w.due_at from durable.wake w where w.execution_id = l.execution_id for update
+     ) w
+), removed as (
+    delete from durable.wake where execution_id = any (array(select execution_id from woken))
+), changed as (
+    update durable.execution set status = 'pending'
+     where execution_id = any (array(select execution_id from woken where begun))
+), readied as (
+    insert into durable.ready (execution_id, ready_at, shape_id, priority, crashes, begun, queue)
+    select execution_id, due_at, shape_id, priority, 0, begun, queue from woken
+)
+select (select count(*) from woken) as fired,
+       (select array_agg(distinct queue) from woken) as queues,
+       extract(epoch from (select min(due_at) from durable.wake where due_at > durable.clock()) - durable.clock())::float8 as next_in
