@@ -224,6 +224,9 @@ class Durable(Client):
             [d.name for d in ours],
             [d.version for d in ours],
             [msgspec.json.encode(trees[d.shape]).decode() for d in ours],
+            [d.queue for d in ours],
+            [d.priority for d in ours],
+            [None if d.timeout is None else d.timeout.total_seconds() for d in ours],
         )
         compatible = {d.shape: d for d in ours}
         for row in await executions.fetch("shape/read", sorted({d.name for d in ours})):

@@ -300,7 +300,7 @@ class Client:
             # Whatever became of the caller meanwhile: what was claimed at birth must be run, or its slot be given back.
             assert new.token is not None
             row = None if done.cancelled() or done.exception() is not None else done.result()
-            if row is None or not row["created"] or owner != supervisor.worker_id:
+            if row is None or not row["created"] or not supervisor.can_use(owner):
                 supervisor.unreserve(new.queue)
                 return
             subject = Subject(

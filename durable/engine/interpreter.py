@@ -172,10 +172,9 @@ class Interpreter:
 
     def _quarantined(self, path: str, attempt: int) -> _StepFailed:
         """Final whatever the retry policy says: each further try may kill a worker."""
-        crashes = self.subject.crashes
         failure = Failure.of(
             WorkerCrashed(
-                f"step {path!r} was in flight in {crashes} crashes of its workers, and is not tried again. "
+                f"step {path!r} was in flight in {self.max_crashes} or more crashes of its workers, and is not tried again. "
                 "Mend what kills the process, then retry the execution."
             )
         )
@@ -185,7 +184,6 @@ class Interpreter:
     async def _record(self, record: Record) -> None:
         await self.journal.record(record)
         self.subject.history.add(record)
-        self.subject.crashes = 0  # it got further: whatever crashed, it was not this
 
 
 def _after(record: Record, value: Value) -> Value:

@@ -10,7 +10,8 @@ import concurrent.futures
 import contextlib
 import contextvars
 import functools
-from collections.abc import Awaitable, Callable, Sequence
+import types
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from typing import Any
 
 from anyio import CapacityLimiter, to_process
@@ -49,14 +50,15 @@ class StepRunner:
             except DecodeError as error:
                 raise NonRetryable(f"the data does not fit what step {step.name!r} takes: {error}") from error
         arguments, keywords = signature.arguments(values, context)
-        token = CURRENT.set(context)
+        # Each body has a copy of the context variables: one that sets some must not be felt by the next step, which after a
+        # crash would not feel it.
+        variables = contextvars.copy_context()
+        variables.run(CURRENT.set, context)
         try:
-            result = await self._call(step, arguments, keywords, context)
-        except asyncio.CancelledError:
-            context.mark_cancelled()
+            result = await self._call(step, arguments, keywords, context, variables)
+        except (asyncio.CancelledError, StepTimeout):
+            context.mark_cancelled()  # for threads that the body has started
             raise
-        finally:
-            CURRENT.reset(token)
         if result is None:
             return None
         try:
@@ -64,13 +66,20 @@ class StepRunner:
         except EncodeError as error:
             raise NonRetryable(f"the result of step {step.name!r} cannot be stored: {error}") from error
 
-    async def _call(self, step: Step, arguments: Sequence[Any], keywords: dict[str, Any], context: Context) -> Any:
+    async def _call(
+        self,
+        step: Step,
+        arguments: Sequence[Any],
+        keywords: dict[str, Any],
+        context: Context,
+        variables: contextvars.Context,
+    ) -> Any:
         match step.runs_in:
             case "loop":
-                body = step.function(*arguments, **keywords)
+                body = _with_variables(variables, step.function(*arguments, **keywords))
                 return await (body if step.timeout is None else _within(step, body))
             case "thread":
-                call = functools.partial(step.function, *arguments, **keywords)
+                call = functools.partial(variables.run, _without_stop_iteration, step.function, *arguments, **keywords)
                 async with self._thread_slots:  # a step's time begins when it has its slot
                     return await _within(step, self._in_thread(call, context))
             case "process":
@@ -83,16 +92,20 @@ class StepRunner:
     async def _in_thread(self, call: Callable[[], Any], context: Context) -> Any:
         if self._pool is None:
             self._pool = concurrent.futures.ThreadPoolExecutor(self._threads, thread_name_prefix="durable-step")
-        running = self._pool.submit(contextvars.copy_context().run, _without_stop_iteration, call)
+        running = self._pool.submit(call)
         try:
             return await asyncio.wrap_future(running)
         except asyncio.CancelledError:
             context.mark_cancelled()
-            if not running.cancel():
-                # The thread cannot be stopped. Its slot, and the step, stay occupied until it returns, so that the body
-                # never overlaps its own next attempt.
-                await _outlast(running)
-            raise
+            if running.cancel():
+                raise
+            # The thread cannot be stopped. Its slot, and the step, stay occupied until it returns, so that the body never
+            # overlaps its own next attempt. What it has done all the same is not thrown away; an error is, for it may come
+            # of being told to stop.
+            await _outlast(running)
+            if running.exception() is not None:
+                raise
+            return running.result()
 
     def close(self) -> None:
         """Let the threads go. One that still runs ends by itself."""
@@ -110,9 +123,9 @@ async def _within(step: Step, body: Awaitable[Any]) -> Any:
     try:
         async with limit:
             result = await body
-    except TimeoutError as error:
+    except Exception as error:
         if not limit.expired():
-            raise  # the body's own
+            raise  # the body's own, TimeoutError included
         raise _timed_out(step) from error
     if limit.expired():  # the body swallowed its cancellation: what it returned came too late all the same
         raise _timed_out(step)
@@ -123,9 +136,26 @@ def _timed_out(step: Step) -> StepTimeout:
     return StepTimeout(f"step {step.name!r} ran longer than its timeout of {step.timeout}")
 
 
-def _without_stop_iteration(call: Callable[[], Any]) -> Any:
+@types.coroutine
+def _with_variables(variables: contextvars.Context, body: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
+    """Await *body* in the task that awaits it, but with context variables of its own: a task for each step costs more."""
+    resume: Callable[[Any], Any] = body.send
+    argument: Any = None
+    while True:
+        try:
+            awaited = variables.run(resume, argument)
+        except StopIteration as returned:
+            return returned.value
+        try:
+            argument = yield awaited
+            resume = body.send
+        except BaseException as error:
+            resume, argument = body.throw, error
+
+
+def _without_stop_iteration(function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
     try:
-        return call()
+        return function(*arguments, **keywords)
     except StopIteration as error:  # a future refuses it, and whoever awaits that one would wait for ever
         raise RuntimeError("the body raised StopIteration") from error
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import os
 import traceback
 from pathlib import Path
 from types import TracebackType
 
 import msgspec
 
+import durable.errors
+
 MESSAGE_CHARACTERS_MAX = 4_000  # an error page of a remote service must not fill the journal
 TRACEBACK_CHARACTERS_MAX = 8_000
-_PACKAGE = Path(__file__).parent.parent
+_ON_THE_WAY = tuple(f"{Path(file).parent}{os.sep}" for file in (durable.errors.__file__, concurrent.futures.__file__))
 
 
 class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -45,7 +49,7 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
 def _from_the_body(trace: TracebackType | None) -> TracebackType | None:
     """The part of a traceback that begins in the user's code: how the engine got there tells the reader nothing."""
     begin = trace
-    while begin is not None and Path(begin.tb_frame.f_code.co_filename).is_relative_to(_PACKAGE):
+    while begin is not None and begin.tb_frame.f_code.co_filename.startswith(_ON_THE_WAY):
         begin = begin.tb_next
     return begin or trace
 

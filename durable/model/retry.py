@@ -42,6 +42,10 @@ class Retry:
                 raise DefinitionError(
                     f"Retry: {name} is {value!r}. Give a timedelta from zero to ten years, e.g. seconds(30)."
                 )
+        if self.delay > self.max_delay:
+            raise DefinitionError(
+                f"Retry: delay is {self.delay}, longer than max_delay, which is {self.max_delay}. Give a max_delay as well."
+            )
         if type(self.jitter) not in (int, float) or not 0 <= self.jitter <= 1:
             raise DefinitionError(f"Retry: jitter is {self.jitter!r}. Give a share from 0 to 1, e.g. 0.25.")
         for name in ("retry_on", "give_up_on"):

@@ -129,7 +129,12 @@ class Listener:
             for payload in _packed(messages):
                 channels.append(channel)
                 payloads.append(payload)
-        await connection.fetch(load("notify/send").sql, channels, payloads, timeout=PONG_WITHIN)
+        try:
+            await connection.fetch(load("notify/send").sql, channels, payloads, timeout=PONG_WITHIN)
+        except LOST:
+            for channel, messages in outbox.items():  # to be told after the reconnect: twice does no harm
+                self._outbox.setdefault(channel, {}).update(messages)
+            raise
 
     def _received(self, _connection: Any, _pid: int, channel: str, payload: object) -> None:
         for message in str(payload).split(","):

@@ -20,11 +20,13 @@ REAP_ROWS = 500
 
 
 class Reaper:
-    """Runs as a task. *on_ready(queues)* is called when executions became ready."""
+    """Runs as a task. *on_ready(queues)* is called when executions became ready, *on_dead* when a worker is dead, which
+    may have known of timers that nobody else keeps."""
 
-    def __init__(self, link: Link, on_ready: Callable[[Sequence[str]], None]) -> None:
+    def __init__(self, link: Link, on_ready: Callable[[Sequence[str]], None], on_dead: Callable[[], None]) -> None:
         self._link = link
         self._on_ready = on_ready
+        self._on_dead = on_dead
         self._lapsed: dict[UUID, None] = {}
         self._orphans: dict[UUID, None] = {}
         self._wanted = asyncio.Event()
@@ -53,6 +55,7 @@ class Reaper:
         buried = await self._link.fetch_surely(load("worker/bury"), worker)
         if not buried:
             return  # it has renewed its lease after all, or somebody else was faster
+        self._on_dead()
         moved = await self._move(worker, suspects_only=buried[0]["suspects_in_flight"])
         log.warning("worker %s is dead; %d executions of it are ready again", worker, moved)
         await self._link.fetch_surely(load("worker/remove"), worker)

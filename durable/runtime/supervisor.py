@@ -41,6 +41,7 @@ from durable.store.queries import load
 log = logging.getLogger("durable.runtime")
 
 LEASE_MARGIN = 0.2  # of the lease: with less left of it, nothing new begins and what runs is stopped
+CANCEL_SECONDS = 5.0  # how long a cancelled step may take to end before a drain gives up on it
 OUR_FAULT_DELAY = 60.0  # seconds until an execution that met a fault of ours is tried again
 POLL_HEALTHY = 15.0  # seconds between looks when notifications arrive
 POLL_DEAF = 1.0  # when they do not
@@ -81,10 +82,10 @@ class Supervisor:
         self._suspects = 0
         self._draining = False
         self._lapsed = False
-        self._idle = asyncio.Event()
+        self._left_some = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._loop = asyncio.get_running_loop()
-        self._link = Link(dsn, "supervisor")
+        self._link = Link(dsn, "supervisor", on_resent=self.look_everywhere)
         self._errands: set[asyncio.Task[None]] = set()
         self._claimer = Claimer(
             dsn,
@@ -96,7 +97,7 @@ class Supervisor:
             self._poll_seconds,
         )
         self._timekeeper = Timekeeper(self._link, self._became_ready, self._poll_seconds)
-        self._reaper = Reaper(self._link, self._became_ready)
+        self._reaper = Reaper(self._link, self._became_ready, self._timekeeper.look)
         self._auditor = Auditor(
             self._link,
             lambda: self.worker_id,
@@ -130,15 +131,17 @@ class Supervisor:
         self._claimer.stop()
         try:
             async with asyncio.timeout(limit):
-                await asyncio.wait(self._tasks[:1])  # a claim under way delivers, and its executions go back
-                await self._until_idle()
+                # Slots of claims and starts under way count too: what they deliver goes back. The claimer gives back by
+                # itself the slots that it found nothing for, so its end is waited for first.
+                await asyncio.wait(self._tasks[:1])
+                await self._until(self._empty)
         except TimeoutError:
             log.warning("%d steps did not finish within the drain limit and are cancelled", len(self._owned))
             for owned in list(self._owned.values()):
                 owned.interrupt(Interrupted.DRAIN)
             try:
-                async with asyncio.timeout(5):
-                    await self._until_idle()
+                async with asyncio.timeout(CANCEL_SECONDS):
+                    await self._until(self._idle)
             except TimeoutError:
                 log.error(
                     "%d steps do not heed their cancellation; their executions go on elsewhere when the lease has lapsed",
@@ -147,9 +150,11 @@ class Supervisor:
         await self._stop()
 
     async def _stop(self) -> None:
-        for task in self._tasks:
+        tasks = [*self._tasks, *self._errands]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._listener.send(READY, TIMER)  # others are to keep the time that only this worker knew of
         await self._keeper.stop()
         try:
             async with asyncio.timeout(2):
@@ -158,10 +163,16 @@ class Supervisor:
             log.warning("this worker could not sign off: its lease will lapse by itself")
         await self._link.close()
 
-    async def _until_idle(self) -> None:
-        while self._owned:
-            self._idle.clear()
-            await self._idle.wait()
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            self._left_some.clear()
+            await self._left_some.wait()
+
+    def _idle(self) -> bool:
+        return not self._owned
+
+    def _empty(self) -> bool:
+        return not any(lane.in_flight for lane in self._lanes.values())
 
     async def _kept_alive(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
         """Run a loop of ours for ever: a fault in one of them must not end the worker silently."""
@@ -207,6 +218,12 @@ class Supervisor:
         lane = self._lanes[queue]
         lane.in_flight -= 1
         self._claimer.slot_freed(lane)
+        self._left_some.set()
+
+    def can_use(self, owner: UUID) -> bool:
+        """Whether a claim that was made for *owner* may be used: we were not declared dead meanwhile, and our lease has
+        not lapsed. If not, the claim is given back by the reaper of others, or with all of ours when the lease is back."""
+        return owner == self.worker_id and not self._lapsed
 
     def owns(self, execution_id: UUID) -> bool:
         """Whether the execution runs here."""
@@ -253,7 +270,7 @@ class Supervisor:
         owned.task = self._loop.create_task(self._run(owned))
 
     def _claimed(self, owner: UUID, token: UUID, row: Row, journal: list[Row]) -> None:
-        if owner != self.worker_id:  # we were declared dead meanwhile: the claim will be reaped
+        if not self.can_use(owner):
             self.unreserve(row["queue"])
             return
         history = History(
@@ -295,7 +312,12 @@ class Supervisor:
         )
         try:
             try:
-                await owned.conclude(await interpreter.run())
+                outcome = await interpreter.run()
+                if (
+                    owned.interrupted is Interrupted.DEADLINE
+                ):  # the step did not heed it, but its result counts as a record
+                    outcome = Failed(interpreter.deadline_exceeded().failure, outcome.record)
+                await owned.conclude(outcome)
             except asyncio.CancelledError:
                 await self._stopped(owned, interpreter)
             except ClaimLost as lost:
@@ -348,8 +370,6 @@ class Supervisor:
             self.cleared()
         self.unreserve(owned.queue)
         self._on_left(owned.execution_id)
-        if not self._owned:
-            self._idle.set()
 
     def cleared(self) -> None:
         """A suspect is none any more, or has left: the next one may come."""
@@ -443,7 +463,7 @@ class Supervisor:
             self._stop_everything()
             while not self._keeper.holds(margin):  # noqa: ASYNC110 - it is renewed in another thread
                 await asyncio.sleep(0.05)
-            await self._until_idle()
+            await self._until(self._idle)
             await self._release_all()
             self._lapsed = False
             log.info("the lease is renewed: work goes on")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import asyncpg
@@ -67,12 +67,23 @@ def backoff(attempt: int) -> float:
 
 
 class Link:
-    """One connection that is opened again when it was lost. Its users take turns."""
+    """One connection that is opened again when it was lost. Its users take turns.
 
-    def __init__(self, dsn: str, purpose: str, reply_seconds: float = REPLY_SECONDS) -> None:
+    *on_resent* is called when a statement that had to be sent more than once has its answer: what it did, it may have done
+    at the first time, and told in a reply that nobody has read.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        purpose: str,
+        reply_seconds: float = REPLY_SECONDS,
+        on_resent: Callable[[], None] | None = None,
+    ) -> None:
         self._dsn = dsn
         self._purpose = purpose
         self._reply_seconds = reply_seconds
+        self._on_resent = on_resent
         self._connection: Connection | None = None
         self._turn = asyncio.Lock()
 
@@ -97,11 +108,15 @@ class Link:
         attempt = 0
         while True:
             try:
-                return await self.fetch(query, *arguments)
+                rows = await self.fetch(query, *arguments)
             except (*LOST, *AGAIN) as error:
                 attempt += 1
                 log_lost(self._purpose, attempt, error)
                 await asyncio.sleep(backoff(attempt))
+            else:
+                if attempt and self._on_resent is not None:
+                    self._on_resent()
+                return rows
 
     def _drop(self) -> None:
         if self._connection is not None:

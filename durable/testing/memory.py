@@ -7,6 +7,7 @@ the codec are the real ones. It knows no queues, leases or other workers.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import copy
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -122,9 +123,16 @@ class CountingRunner(StepRunner):
         super().__init__(codec, threads=4, processes=1)
         self._called = called
 
-    async def _call(self, step: Step, arguments: Sequence[Any], keywords: dict[str, Any], context: Context) -> Any:
+    async def _call(
+        self,
+        step: Step,
+        arguments: Sequence[Any],
+        keywords: dict[str, Any],
+        context: Context,
+        variables: contextvars.Context,
+    ) -> Any:
         self._called(context)
-        return await super()._call(step, arguments, keywords, context)
+        return await super()._call(step, arguments, keywords, context, variables)
 
 
 @dataclass(frozen=True, slots=True)

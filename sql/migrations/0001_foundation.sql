@@ -33,9 +33,13 @@ create table durable.shape (
     workflow      text        not null,
     version       int         not null,
     tree          json        not null,
-    first_seen_at timestamptz not null
+    queue         text        not null,
+    priority      smallint    not null,
+    timeout       float8,
+    first_seen_at timestamptz not null,
+    last_seen_at  timestamptz not null
 );
-comment on table durable.shape is 'The stored tree of one version of a workflow; its id is the fingerprint.';
+comment on table durable.shape is 'The stored tree of one version of a workflow, its id the fingerprint, with the defaults of a start.';
 
 create table durable.worker (
     worker_id        uuid        not null primary key,

@@ -10,7 +10,9 @@ from typing import Any
 
 from tests.support.processes import Message, Program, ProgramEnded
 
-NO_POLLING = {f"durable.{module}.POLL_{kind}": 3600.0 for module in ("runtime.supervisor", "app") for kind in ("HEALTHY", "DEAF")}
+NO_POLLING = {
+    f"durable.{module}.POLL_{kind}": 3600.0 for module in ("runtime.supervisor", "app") for kind in ("HEALTHY", "DEAF")
+}
 """For the worker's option `patch`: whatever happens then was pushed, not found by polling."""
 
 

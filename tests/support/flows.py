@@ -85,9 +85,8 @@ async def follow(data: Data, runs_before: int) -> None:
         await asyncio.Event().wait()
     assert _pool is not None
     gate = plan.get("gate")
-    while gate is not None and not await _pool.fetchval(
-        "select exists (select from public.gate where name = $1)", gate
-    ):
+    is_open = "select exists (select from public.gate where name = $1)"
+    while gate is not None and not await _pool.fetchval(is_open, gate):  # noqa: ASYNC110 - another process opens it
         await asyncio.sleep(GATE_SECONDS)
     await asyncio.sleep(plan.get("hold", 0))
     if not runs_before:

@@ -41,7 +41,10 @@ class Ledger:
     async def entries(self, execution: str, path: str | None = None) -> list[Entry]:
         """What the bodies of an execution did, in order."""
         rows = await self.connection.fetch(
-            "select path, what, attempt, pid from public.ledger where execution = $1 and ($2::text is null or path = $2) order by id",
+            """
+            select path, what, attempt, pid from public.ledger
+             where execution = $1 and ($2::text is null or path = $2) order by id
+            """,
             execution,
             path,
         )
@@ -58,14 +61,20 @@ class Ledger:
     async def journal(self, execution: str) -> list[asyncpg.Record]:
         """The records of an execution, in order."""
         return await self.connection.fetch(
-            "select path, kind, attempt, worker_id, run_at, recorded_at from durable.journal where execution_id = $1 order by seq",
+            """
+            select path, kind, attempt, worker_id, run_at, recorded_at from durable.journal
+             where execution_id = $1 order by seq
+            """,
             execution_uuid(execution),
         )
 
     async def crashes(self, execution: str) -> int | None:
         """The crashes counted against a claimed or ready execution; None when it is neither."""
         return await self.connection.fetchval(
-            "select crashes from durable.claim where execution_id = $1 union all select crashes from durable.ready where execution_id = $1",
+            """
+            select crashes from durable.claim where execution_id = $1
+            union all select crashes from durable.ready where execution_id = $1
+            """,
             execution_uuid(execution),
         )
 
@@ -99,7 +108,8 @@ class Ledger:
             with run as (
                 select b.execution, b.path, b.id, b.at as began,
                        (select min(e.at) from public.ledger e
-                         where e.execution = b.execution and e.path = b.path and e.pid = b.pid and e.id > b.id and e.what <> 'begin') as ended
+                         where e.execution = b.execution and e.path = b.path and e.pid = b.pid
+                           and e.id > b.id and e.what <> 'begin') as ended
                   from public.ledger b
                  where b.what = 'begin'
             )

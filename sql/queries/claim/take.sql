@@ -6,11 +6,11 @@
 -- $4 want int4[]         free slots, one for each queue
 -- $5 shape_id int8[]     the shapes this worker has judged compatible with its code
 -- $6 suspects int4       how many executions of repeated crashes it may take besides (0 or 1)
--- Returns execution_id uuid, name text, shape_id int8, queue text, priority int2, input json, tags text, crashes int2, begun bool, created_at timestamptz, deadline_in float8
+-- Returns execution_id uuid, name text, shape_id int8, queue text, input json, tags text, crashes int2, begun bool, deadline_in float8
 -- Locks   ready rows, skip locked: never waits. Not the execution rows: a skipped one would be forgotten until the next poll
 -- Index   ready_in_order, ready_suspects, execution_pkey
 with suspected as materialized (
-    select r.execution_id, r.crashes, r.begun, e.name, e.shape_id, e.queue, e.priority, e.input, e.tags, e.created_at, e.deadline_at
+    select r.execution_id, r.crashes, r.begun, e.name, e.shape_id, e.queue, e.input, e.tags, e.deadline_at
       from durable.ready r
       join durable.execution e on e.execution_id = any (array[r.execution_id])
      where r.queue = any ($3::text[]) and r.shape_id = any ($5::int8[]) and r.crashes >= 2
@@ -21,7 +21,7 @@ with suspected as materialized (
     select r.*
       from unnest($3::text[], $4::int4[]) as w(queue, want)
      cross join lateral (
-           select r.execution_id, r.crashes, r.begun, e.name, e.shape_id, e.queue, e.priority, e.input, e.tags, e.created_at, e.deadline_at
+           select r.execution_id, r.crashes, r.begun, e.name, e.shape_id, e.queue, e.input, e.tags, e.deadline_at
              from durable.ready r
              join durable.execution e on e.execution_id = any (array[r.execution_id])
             where r.queue = w.queue and r.shape_id = any ($5::int8[]) and r.crashes < 2
@@ -37,6 +37,6 @@ with suspected as materialized (
     insert into durable.claim (execution_id, owner, token, claimed_at, crashes)
     select execution_id, $1::uuid, $2::uuid, durable.clock(), crashes from taken
 )
-select execution_id, name, shape_id, queue, priority, input, tags::text as tags, crashes, begun, created_at,
+select execution_id, name, shape_id, queue, input, tags::text as tags, crashes, begun,
        extract(epoch from deadline_at - durable.clock())::float8 as deadline_in
   from taken

@@ -16,14 +16,14 @@ with target as materialized (
     delete from durable.claim where execution_id = (select execution_id from target) returning execution_id
 ), changed as (
     update durable.execution
-       set status = 'cancelled', released_by = $2::uuid, reason = $3::text, ended_at = durable.clock(), watchers = null
+       set status = 'cancelled', released_by = $2::uuid, reason = $3::text, ended_at = durable.clock()
      where execution_id = (select execution_id from target)
 ), listed as (
     insert into durable.ended (created_at, ended_at, execution_id, workflow, status)
     select created_at, durable.clock(), execution_id, workflow, 'cancelled' from target
 )
 select t.execution_id is not null or e.released_by is not distinct from $2::uuid as changed, e.status,
-       exists (select from unclaimed) as claimed, e.watchers
+       exists (select from unclaimed) or e.released_by is not distinct from $2::uuid as claimed, e.watchers
   from durable.execution e
   left join target t on t.execution_id = e.execution_id
  where e.execution_id = $1::uuid

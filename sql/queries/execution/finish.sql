@@ -42,7 +42,7 @@ with given as materialized (
         on conflict (execution_id, seq) do nothing
 ), changed as (
     update durable.execution e
-       set status = h.status, released_by = h.token, result_seq = h.result_seq, error = h.failure, ended_at = durable.clock(), watchers = null
+       set status = h.status, released_by = h.token, result_seq = h.result_seq, error = h.failure, ended_at = durable.clock()
       from held h
      where e.execution_id = any (array[h.execution_id])
     returning e.execution_id, e.workflow, e.status, e.created_at, e.ended_at

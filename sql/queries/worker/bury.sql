@@ -9,5 +9,5 @@ with buried as (
      where worker_id = $1::uuid and (dead or lease_expires_at < durable.clock())
     returning worker_id
 )
-select exists (select from durable.claim c where c.owner = buried.worker_id and c.crashes > 0) as suspects_in_flight
+select exists (select from durable.claim c where c.owner = $1::uuid and c.crashes > 0) as suspects_in_flight
   from buried

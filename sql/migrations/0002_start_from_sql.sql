@@ -1,0 +1,66 @@
+-- 0002 Start executions from SQL: triggers, psycopg, SQLAlchemy, any language, in the transaction that is open.
+-- Rewrites tables: no. Old workers: safe.
+
+-- Start an execution of a workflow that some program has registered, and return its id. The same id starts once: a second
+-- start of the same workflow returns the id again, another workflow's is refused. Workers are told with the commit, unless
+-- notify is false; then they find it by polling.
+create function durable.start_execution(
+    workflow     text,
+    input        json,
+    id           text        default null,
+    queue        text        default null,
+    priority     int         default null,
+    scheduled_at timestamptz default null,
+    tags         jsonb       default null,
+    version      int         default null,
+    notify       boolean     default true
+) returns text
+    language plpgsql
+as $$
+#variable_conflict use_variable
+declare
+    shape    durable.shape;
+    the_id   text := coalesce(id, gen_random_uuid()::text);
+    the_uuid uuid := durable.execution_id(the_id);
+    the_queue text;
+    due      timestamptz := greatest(coalesce(scheduled_at, durable.clock()), durable.clock());
+    existing text;
+begin
+    if the_id = '' or length(the_id) > 500 then
+        raise exception 'durable: an execution id has 1 to 500 characters, this one has %', length(the_id) using errcode = 'invalid_parameter_value';
+    end if;
+    select s.* into shape
+      from durable.shape s
+     where s.workflow = workflow and (version is null or s.version = version)
+     order by s.version desc, s.last_seen_at desc
+     limit 1;
+    if not found then
+        raise exception 'durable: no program has registered workflow "%"%', workflow, coalesce(' version ' || version, '')
+            using errcode = 'undefined_object', hint = 'Start a worker that has it, Durable(..., workflows=[...]), once.';
+    end if;
+    the_queue := coalesce(queue, shape.queue);
+    insert into durable.execution as e (execution_id, shape_id, started_by, created_at, due_at, deadline_at, version, priority, status,
+                                        workflow, queue, name, tags, input)
+    values (the_uuid, shape.shape_id, gen_random_uuid(), durable.clock(), due, due + make_interval(secs => shape.timeout), shape.version,
+            coalesce(priority, shape.priority), 'pending', shape.workflow, the_queue, nullif(the_id, the_uuid::text), tags, input)
+        on conflict on constraint execution_pkey do nothing;
+    if not found then
+        select e.workflow into existing from durable.execution e where e.execution_id = the_uuid;
+        if existing is distinct from workflow then
+            raise exception 'durable: execution "%" exists already, and is one of workflow "%", not "%"', the_id, existing, workflow
+                using errcode = 'unique_violation';
+        end if;
+        return the_id;
+    end if;
+    if due > durable.clock() then
+        insert into durable.wake (execution_id, due_at) values (the_uuid, due);
+    else
+        insert into durable.ready (execution_id, ready_at, shape_id, priority, crashes, begun, queue)
+        values (the_uuid, due, shape.shape_id, coalesce(priority, shape.priority), 0, false, the_queue);
+    end if;
+    if notify then
+        perform pg_notify('durable_ready', case when due > durable.clock() then '*' else the_queue end);
+    end if;
+    return the_id;
+end;
+$$;
