@@ -27,7 +27,7 @@ from durable.model.fingerprint import resumes, shape_of
 from durable.runtime.listener import CANCELLED, ENDED, READY, Listener
 from durable.runtime.supervisor import POLL_DEAF, POLL_HEALTHY, Supervisor
 from durable.runtime.waiter import Waiter
-from durable.store.executions import Executions
+from durable.store.executions import Executions, starting
 from durable.store.group_commit import GroupCommit
 from durable.store.migrate import migrate
 
@@ -199,7 +199,16 @@ class Durable(Client):
                 on_left=waiter.ask,
             )
         self._running = Parts(
-            process, self._definitions, self._codec, commit, executions, listener, waiter, supervisor, self._max_payload
+            process=process,
+            definitions=self._definitions,
+            codec=self._codec,
+            commit=commit,
+            starting=starting(process),
+            executions=executions,
+            listener=listener,
+            waiter=waiter,
+            supervisor=supervisor,
+            payload_bytes_max=self._max_payload,
         )
         stack.callback(self._closed)
         await stack.enter_async_context(_task(waiter.run(), "durable waiter"))

@@ -36,8 +36,8 @@ from durable.runtime.owned import Ended
 from durable.runtime.supervisor import Supervisor
 from durable.runtime.waiter import Waiter
 from durable.store.connection import Row
-from durable.store.executions import Executions, NewExecution, notify_in, start_in, starting
-from durable.store.group_commit import GroupCommit
+from durable.store.executions import Executions, NewExecution, notify_in, start_in
+from durable.store.group_commit import GroupCommit, Kind
 from durable.view import Execution, Page, execution_from, listed_from, steps_from
 
 In = TypeVar("In")
@@ -56,6 +56,7 @@ class Parts:
     definitions: Mapping[tuple[str, int], Definition]
     codec: Codec
     commit: GroupCommit
+    starting: Kind
     executions: Executions
     listener: Listener
     waiter: Waiter
@@ -170,8 +171,7 @@ class Client:
             new_execution(definition, item, id, options, parts.codec, parts.payload_bytes_max)
             for item, id in zip(data, named, strict=True)
         ]
-        kind = starting(parts.process)
-        writes = [parts.commit.write(kind, new.execution_id, new.row(), len(new.input)) for new in news]
+        writes = [parts.commit.write(parts.starting, new.execution_id, new.row(), len(new.input)) for new in news]
         handles: list[Handle[Out]] = []
         for new, write in zip(news, writes, strict=True):
             created = await self._created(parts, new, _found(await _refusable(write)), on_conflict)
@@ -287,7 +287,7 @@ class Client:
         supervisor = parts.supervisor
         put_off = new.delay is not None or new.scheduled_at is not None
         if supervisor is None or put_off or not supervisor.reserve(definition, new.queue):
-            write = parts.commit.write(starting(parts.process), new.execution_id, new.row(), len(new.input))
+            write = parts.commit.write(parts.starting, new.execution_id, new.row(), len(new.input))
             row = _found(await _refusable(write))
             if row["created"]:
                 self._announce(parts, new.queue, row["due_in"])

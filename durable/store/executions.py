@@ -63,7 +63,7 @@ class NewExecution:
 
 def starting(owner: UUID) -> Kind:
     """The write that starts executions; *owner* is who claims those with a token."""
-    return Kind(load("execution/start"), owner)
+    return Kind(load("execution/start"), owner, ordered=False)
 
 
 async def start_in(connection: Connection, new: NewExecution, owner: UUID) -> Row:

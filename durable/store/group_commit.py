@@ -11,6 +11,7 @@ claim or operation. A batch with a row that PostgreSQL refuses is divided until 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -29,13 +30,18 @@ BYTES_MAX = 4 << 20
 
 
 class Kind:
-    """One kind of write: its statement, and the arguments after the arrays that are the same for every row."""
+    """One kind of write: its statement, and the arguments after the arrays that are the same for every row.
 
-    __slots__ = ("constants", "query")
+    Writes are combined by kind, so make one and keep it. Those of an *ordered* kind use the lane of their execution; the
+    others, which nothing of their execution can precede, take the lanes in turn.
+    """
 
-    def __init__(self, query: Query, *constants: Any) -> None:
+    __slots__ = ("constants", "ordered", "query")
+
+    def __init__(self, query: Query, *constants: Any, ordered: bool = True) -> None:
         self.query = query
         self.constants = constants
+        self.ordered = ordered
 
 
 class _Write:
@@ -54,6 +60,7 @@ class GroupCommit:
     def __init__(self, dsn: str, lanes: int = 2) -> None:
         self._lanes = [_Lane(dsn, f"writer {number + 1}") for number in range(lanes)]
         self._tasks: list[asyncio.Task[None]] = []
+        self._turns = itertools.count()
 
     async def __aenter__(self) -> GroupCommit:
         self._tasks = [asyncio.create_task(lane.run(), name=f"durable {lane.name}") for lane in self._lanes]
@@ -79,7 +86,9 @@ class GroupCommit:
         `asyncpg.DataError` or `asyncpg.IntegrityConstraintViolationError` when PostgreSQL refuses this very row, and
         `StoreUnavailable` when the engine closes before it could be written. If cancelled, it may be written or not.
         """
-        return self._lanes[hash(execution_id) % len(self._lanes)].add(kind, execution_id, row, size)
+        # Starts that were flushed together are ready, and claimed, together: were they all of one lane, the others would idle.
+        choice = hash(execution_id) if kind.ordered else next(self._turns)
+        return self._lanes[choice % len(self._lanes)].add(kind, execution_id, row, size)
 
 
 class _Lane:
