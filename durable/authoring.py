@@ -116,9 +116,10 @@ class BlockBuilder:
 class Workflow(BlockBuilder, Generic[In, Out]):
     """A named, versioned pipeline of steps. ``Workflow[In, Out](name)`` says what goes in and what comes out.
 
-    *timeout* is a deadline for the whole execution that also strikes while it waits. *retry* is for steps without one
-    of their own; the default is a single attempt. Executions of higher *priority* begin first within their *queue*.
-    Raises `DefinitionError`, with file and line, for a value that cannot be kept.
+    *timeout* is a deadline for the whole execution, counted from when it is due to begin. It also strikes while the
+    execution waits; one that waits for a free slot ends when it is its turn, without running anything. *retry* is for
+    steps without one of their own; the default is a single attempt. Executions of higher *priority* begin first within
+    their *queue*. Raises `DefinitionError`, with file and line, for a value that cannot be kept.
     """
 
     def __init__(

@@ -79,6 +79,7 @@ class Listener:
             connection: Connection | None = None
             try:
                 connection = await connect(self._dsn, "listener")
+                connection.add_termination_listener(lambda _: self._filled.set())  # an idle listener must notice
                 for channel in self._channels:
                     await connection.add_listener(channel, self._received)
                 attempt = 0
@@ -98,6 +99,8 @@ class Listener:
         self._awaited = None
         self._ping_at = now()
         while True:
+            if connection.is_closed():
+                raise ConnectionError("the connection was closed")
             if now() >= self._ping_at:
                 if self._awaited is not None:
                     raise ConnectionError("the connection delivers no notifications")
@@ -106,7 +109,7 @@ class Listener:
                 self.send(self.own, self._awaited)
             await self._flush(connection)
             await asyncio.sleep(GAP)
-            if not self._outbox:
+            if not self._outbox and not connection.is_closed():
                 await self._idle(self._ping_at - now())
 
     async def _idle(self, seconds: float) -> None:
