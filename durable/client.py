@@ -196,7 +196,7 @@ class Client:
         execution_id = execution_uuid(id)
         rows = await parts.executions.fetch("execution/get", execution_id)
         if not rows:
-            raise UnknownExecution(f"there is no execution {id!r}")
+            raise _unknown(id)
         steps = None
         if include_steps:
             steps = steps_from(await self._journal(parts, execution_id), parts.codec)
@@ -233,7 +233,10 @@ class Client:
         parts = self.parts()
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
         async with asyncio.timeout(seconds):
-            ended = await parts.waiter.wait(execution_uuid(id))
+            try:
+                ended = await parts.waiter.wait(execution_uuid(id))
+            except UnknownExecution:
+                raise _unknown(id) from None  # which names it as the caller does
         if ended.status == Status.COMPLETED:
             return parts.codec.decode(ended.result or "null", result_type)
         if ended.status == Status.CANCELLED:
@@ -255,7 +258,7 @@ class Client:
         except asyncpg.DataError as error:
             raise UsageError(f"the reason of a cancellation cannot be stored: {error}") from error
         if row is None:
-            raise UnknownExecution(f"there is no execution {id!r}")
+            raise _unknown(id)
         if row["changed"]:
             parts.waiter.ended(execution_id, Ended(Status.CANCELLED.value, reason=reason))
             if row["claimed"]:
@@ -350,6 +353,10 @@ class Client:
             journal += page
             if len(page) < PAGE_MAX:
                 return journal
+
+
+def _unknown(id: str) -> UnknownExecution:
+    return UnknownExecution(f"there is no execution {id!r}")
 
 
 def _found(row: Row | None) -> Row:

@@ -78,7 +78,7 @@ class LeaseKeeper:
 
     def _run(self) -> None:
         try:
-            asyncio.run(self._keep())
+            asyncio.run(self._keep(), debug=False)  # it blocks its loop on purpose, which debugging would report
         except BaseException as error:
             self._failure = error
             log.exception("the lease keeper has failed; this worker's lease will lapse")

@@ -1,0 +1,51 @@
+"""Every example file runs by itself, and says what it promises to show."""
+
+from __future__ import annotations
+
+import pytest
+
+from durable import NonRetryable
+from examples.orders import calculate_total, read_orders, validate
+from tests.examples.processes import ROOT, run
+
+SERVERS = {"fastapi_app", "aiohttp_app"}  # see test_web_apps
+PARTS = {"__init__", "services", "demo_report", "demo"}  # not lessons; see test_demo
+SHOWN = {
+    "orders": ["order-1001 was started: 70.80 EUR paid by ch_order-1001", "order-1003 was started"],
+    "retries": [
+        "fair: the report, at try 1 of 5",
+        "shaky: the report, at try 4 of 5",
+        "busy: the report, at try 2 of 5",
+        "hanging: the report, at try 2 of 5",
+        "StepTimeout",
+        "forbidden: given up. durable.errors.NonRetryable: 403",
+    ],
+    "typed": ["ada@example.com pays 117.81 yearly", "refused: $.plan"],
+}
+
+
+def test_every_example_file_is_run_by_a_test() -> None:
+    files = {path.stem for path in (ROOT / "examples").glob("*.py")}
+    assert files == SERVERS | PARTS | SHOWN.keys()
+
+
+@pytest.mark.parametrize("name", SHOWN)
+async def test_an_example_runs_and_shows_what_it_is_about(name: str, database: str) -> None:
+    status, output = await run("-W", "error", "-m", f"examples.{name}", DURABLE_DATABASE_URL=database)
+    assert status == 0, output
+    for line in SHOWN[name]:
+        assert line in output, output
+
+
+async def test_orders_run_twice_start_nothing_and_give_the_same_results(database: str) -> None:
+    _, first = await run("-m", "examples.orders", DURABLE_DATABASE_URL=database)
+    _, second = await run("-m", "examples.orders", DURABLE_DATABASE_URL=database)
+    assert second == first.replace("was started", "had been started before")
+
+
+async def test_a_step_is_a_function_that_a_unit_test_can_call() -> None:
+    order = read_orders()[0]
+    data = await calculate_total(await validate(order))
+    assert data["total"] == 990 + 3 * 1400 + 1890
+    with pytest.raises(NonRetryable, match="no items"):
+        await validate({**order, "items": []})
