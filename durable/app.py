@@ -24,17 +24,18 @@ from durable.errors import ConfigurationError, EngineNotRunning
 from durable.ids import new_token
 from durable.model.definition import Definition
 from durable.model.fingerprint import resumes, shape_of
+from durable.request import check_queue_name
 from durable.runtime.listener import CANCELLED, ENDED, READY, Listener
 from durable.runtime.supervisor import POLL_DEAF, POLL_HEALTHY, Supervisor
 from durable.runtime.waiter import Waiter
-from durable.store.executions import Executions, starting
+from durable.store.executions import Executions, births
 from durable.store.group_commit import GroupCommit
 from durable.store.migrate import migrate
 
 log = logging.getLogger("durable")
 
 DSN_VARIABLE = "DURABLE_DATABASE_URL"
-FLUSH_SECONDS = 10.0  # how long closing waits for PostgreSQL to take what was written
+FLUSH_SECONDS = 5.0  # how long closing waits for PostgreSQL to take what was written
 
 
 class Durable(Client):
@@ -61,7 +62,7 @@ class Durable(Client):
         worker: bool = True,
         codec: Codec | None = None,
         lease: timedelta = timedelta(seconds=6),
-        drain: timedelta = timedelta(seconds=20),
+        drain: timedelta = timedelta(seconds=15),
         max_crashes: int = 5,
         max_payload: int = 1 << 20,
         writers: int = 2,
@@ -100,6 +101,8 @@ class Durable(Client):
             raise ConfigurationError(f"Durable: lease is {self._lease} s. Give one second to one hour.")
         if self._drain < 0:
             raise ConfigurationError(f"Durable: drain is {self._drain} s. Give zero or more.")
+        for queue in self._queues:
+            check_queue_name(queue)
         if self._worker and not self._queues:
             raise ConfigurationError(
                 "Durable: a worker without queues would run nothing. Give queues, or worker=False."
@@ -203,7 +206,7 @@ class Durable(Client):
             definitions=self._definitions,
             codec=self._codec,
             commit=commit,
-            starting=starting(process),
+            births=births(process),
             executions=executions,
             listener=listener,
             waiter=waiter,
@@ -215,8 +218,8 @@ class Durable(Client):
         await stack.enter_async_context(_task(listener.run(), "durable listener"))
         stack.push_async_callback(listener.flush)
         if supervisor is not None:
-            await supervisor.start()
             stack.push_async_callback(supervisor.drain, self._drain)
+            await supervisor.start()
         current.enter(self)
         stack.callback(current.leave, self)
 

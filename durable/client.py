@@ -36,8 +36,8 @@ from durable.runtime.owned import Ended
 from durable.runtime.supervisor import Supervisor
 from durable.runtime.waiter import Waiter
 from durable.store.connection import Row
-from durable.store.executions import Executions, NewExecution, notify_in, start_in
-from durable.store.group_commit import GroupCommit, Kind
+from durable.store.executions import Births, Executions, NewExecution, notify_in, start_in
+from durable.store.group_commit import GroupCommit
 from durable.view import Execution, Page, execution_from, listed_from, steps_from
 
 In = TypeVar("In")
@@ -56,7 +56,7 @@ class Parts:
     definitions: Mapping[tuple[str, int], Definition]
     codec: Codec
     commit: GroupCommit
-    starting: Kind
+    births: Births
     executions: Executions
     listener: Listener
     waiter: Waiter
@@ -127,7 +127,8 @@ class Client:
         part of that transaction; *notify* tells workers with its commit, else they find it by polling.
 
         Raises `EngineNotRunning`, `UnknownWorkflow`, `EncodeError`, `PayloadTooLarge`, `IdConflict`, `UsageError`. While
-        PostgreSQL is away it waits. If cancelled, the execution may have been started: give it an *id* to be sure.
+        PostgreSQL is away it waits (with *connection* it raises what asyncpg raises). If cancelled, the execution may have
+        been started: give it an *id* to be sure.
         """
         parts = self.parts()
         definition = self._definition(parts, workflow)
@@ -138,9 +139,12 @@ class Client:
             if notify and row["created"]:
                 message = TIMER if row["due_in"] is not None else new.queue
                 await notify_in(connection, READY, message)  # type: ignore[arg-type]
+            created = bool(row["created"]) or self._existing(new, row["existing_workflow"], on_conflict)
+        elif self._begins_here(parts, definition, new, options):
+            created = await self._begin_here(parts, definition, new, on_conflict)
         else:
-            row = await self._write(parts, definition, new)
-        created = await self._created(parts, new, row, on_conflict)
+            write = parts.commit.write(parts.births.of(new), new.execution_id, new.row(), len(new.input))
+            created = await self._started(parts, new, await _refusable(write), on_conflict)
         return Handle(self, shown_id(new.execution_id, new.name), new.execution_id, definition.output_type, created)
 
     async def start_many(
@@ -171,15 +175,21 @@ class Client:
             new_execution(definition, item, id, options, parts.codec, parts.payload_bytes_max)
             for item, id in zip(data, named, strict=True)
         ]
-        writes = [parts.commit.write(parts.starting, new.execution_id, new.row(), len(new.input)) for new in news]
+        writes = [parts.commit.write(parts.births.of(new), new.execution_id, new.row(), len(new.input)) for new in news]
+        # Whatever one of them meets, what was started is told to the workers before it is raised here.
+        await asyncio.gather(*writes, return_exceptions=True)
         handles: list[Handle[Out]] = []
+        errors: list[BaseException] = []
         for new, write in zip(news, writes, strict=True):
-            created = await self._created(parts, new, _found(await _refusable(write)), on_conflict)
-            handles.append(
-                Handle(self, shown_id(new.execution_id, new.name), new.execution_id, definition.output_type, created)
-            )
-        if news:
-            self._announce(parts, news[0].queue, _found(await writes[0])["due_in"])
+            try:
+                created = await self._started(parts, new, await _refusable(write), on_conflict)
+            except Exception as error:
+                errors.append(error)
+                continue
+            id_ = shown_id(new.execution_id, new.name)
+            handles.append(Handle(self, id_, new.execution_id, definition.output_type, created))
+        if errors:
+            raise errors[0]
         return handles
 
     # --- Ask ------------------------------------------------------------------------------------------------------
@@ -191,7 +201,8 @@ class Client:
         return Handle(self, id, execution_uuid(id), result_type, False)
 
     async def get_execution(self, id: str, *, include_steps: bool = False) -> Execution:
-        """The execution as it stands now, with its steps and their attempts if asked for. Raises `UnknownExecution`."""
+        """The execution as it stands now, with its steps and their attempts if asked for. Raises `UnknownExecution`, and
+        `StoreUnavailable` when PostgreSQL does not answer for about eight seconds; so do the other questions."""
         parts = self.parts()
         execution_id = execution_uuid(id)
         rows = await parts.executions.fetch("execution/get", execution_id)
@@ -248,7 +259,8 @@ class Client:
     async def cancel(self, id: str, reason: str | None = None) -> bool:
         """Cancel an execution, wherever it stands: running steps are cancelled, nothing is undone.
 
-        True when this call cancelled it, False when it had ended before. Raises `UnknownExecution`. If cancelled itself,
+        True when this call cancelled it, False when it had ended before. Raises `UnknownExecution`, and `StoreUnavailable` when
+        PostgreSQL does not answer for about eight seconds. If cancelled itself,
         it may have happened.
         """
         parts = self.parts()
@@ -285,25 +297,25 @@ class Client:
             )
         return definition
 
-    async def _write(self, parts: Parts, definition: Definition, new: NewExecution) -> Row:
-        """Write a start; where it can begin here at once, it is claimed with its birth."""
+    def _begins_here(self, parts: Parts, definition: Definition, new: NewExecution, options: Options) -> bool:
+        """Whether the execution can be claimed with its birth and run here at once; then a slot is reserved for it."""
+        return parts.supervisor is not None and not options.put_off and parts.supervisor.reserve(definition, new.queue)
+
+    async def _begin_here(
+        self, parts: Parts, definition: Definition, new: NewExecution, on_conflict: OnConflict
+    ) -> bool:
         supervisor = parts.supervisor
-        put_off = new.delay is not None or new.scheduled_at is not None
-        if supervisor is None or put_off or not supervisor.reserve(definition, new.queue):
-            write = parts.commit.write(parts.starting, new.execution_id, new.row(), len(new.input))
-            row = _found(await _refusable(write))
-            if row["created"]:
-                self._announce(parts, new.queue, row["due_in"])
-            return row
-        new.token = new_token()
-        owner = supervisor.worker_id
-        write = parts.commit.write(supervisor.starting, new.execution_id, new.row(), len(new.input))
+        assert supervisor is not None
+        token = new.token = new_token()
+        epoch = supervisor.epoch
+        supervisor.under_way.add(token)
+        write = parts.commit.write(supervisor.births.of(new), new.execution_id, new.row(), len(new.input))
 
         def born(done: asyncio.Future[Row | None]) -> None:
             # Whatever became of the caller meanwhile: what was claimed at birth must be run, or its slot be given back.
-            assert new.token is not None
+            supervisor.under_way.discard(token)
             row = None if done.cancelled() or done.exception() is not None else done.result()
-            if row is None or not row["created"] or not supervisor.can_use(owner):
+            if row is None or not row["created"] or not supervisor.can_use(epoch):
                 supervisor.unreserve(new.queue)
                 return
             subject = Subject(
@@ -313,10 +325,23 @@ class Client:
                 History(),
                 json.loads(new.tags) if new.tags else {},
             )
-            supervisor.begin(new.execution_id, new.token, new.queue, definition, subject, new.timeout)
+            supervisor.begin(new.execution_id, token, new.queue, definition, subject, new.timeout)
 
         write.add_done_callback(born)
-        return _found(await _refusable(asyncio.shield(write)))
+        row = await _refusable(asyncio.shield(write))
+        if row["created"]:
+            return True
+        created = await self._recognised(parts, new, row, on_conflict)
+        if created:  # by a first try whose reply was lost: the claim that it made is nobody's here
+            await supervisor.release_stray(new.execution_id, token)
+        return created
+
+    async def _started(self, parts: Parts, new: NewExecution, row: Row, on_conflict: OnConflict) -> bool:
+        """Settle a start that was written: tell the workers of a new execution, and the caller of an old one."""
+        created = bool(row["created"]) or await self._recognised(parts, new, row, on_conflict)
+        if created:
+            self._announce(parts, new.queue, row["due_in"])
+        return created
 
     def _announce(self, parts: Parts, queue: str, due_in: float | None) -> None:
         if due_in is None:
@@ -329,15 +354,20 @@ class Client:
         else:
             parts.listener.send(READY, TIMER)
 
-    async def _created(self, parts: Parts, new: NewExecution, row: Row, on_conflict: OnConflict) -> bool:
-        if row["created"]:
-            return True
+    async def _recognised(self, parts: Parts, new: NewExecution, row: Row, on_conflict: OnConflict) -> bool:
+        """Whether an execution that was found to exist is this very start's: it was committed, by somebody or by our own
+        first try, after the statement had taken its snapshot."""
         workflow = row["existing_workflow"]
-        if workflow is None:  # it was committed between the statement's snapshot and its insert
-            rows = await parts.executions.fetch("execution/existing", new.execution_id)
-            workflow = rows[0]["workflow"] if rows else new.workflow
+        if workflow is None:
+            found = await parts.executions.fetch("execution/existing", new.execution_id)
+            if found and found[0]["started_by"] == new.operation:
+                return True
+            workflow = found[0]["workflow"] if found else new.workflow
+        return self._existing(new, workflow, on_conflict)
+
+    def _existing(self, new: NewExecution, workflow: str | None, on_conflict: OnConflict) -> Literal[False]:
         shown = shown_id(new.execution_id, new.name)
-        if workflow != new.workflow:
+        if workflow is not None and workflow != new.workflow:
             raise IdConflict(
                 f"execution {shown!r} exists already, and is one of workflow {workflow!r}, not {new.workflow!r}."
             )
@@ -359,16 +389,13 @@ def _unknown(id: str) -> UnknownExecution:
     return UnknownExecution(f"there is no execution {id!r}")
 
 
-def _found(row: Row | None) -> Row:
-    assert row is not None, "a start always answers"
-    return row
-
-
-async def _refusable(write: asyncio.Future[Row | None]) -> Row | None:
+async def _refusable(write: asyncio.Future[Row | None]) -> Row:
     try:
-        return await write
+        row = await write
     except asyncpg.DataError as error:
         raise EncodeError(f"PostgreSQL cannot store this start: {error}") from error
+    assert row is not None, "a start always answers"
+    return row
 
 
 def _statuses(status: Status | str | Sequence[Status | str] | None) -> list[str]:

@@ -56,13 +56,14 @@ def new_execution(
         shape_id=definition.shape,
         workflow=definition.name,
         version=definition.version,
-        queue=_queue_name(definition.queue if options.queue is None else options.queue),
+        queue=check_queue_name(definition.queue if options.queue is None else options.queue),
         priority=priority,
         tags=encode_tags(options.tags) if options.tags else None,
         input=text,
         scheduled_at=options.scheduled_at,
         delay=None if options.delay is None else options.delay.total_seconds(),
         timeout=None if definition.timeout is None else definition.timeout.total_seconds(),
+        chosen_id=id is not None,
     )
 
 
@@ -77,7 +78,8 @@ def _check_times(delay: timedelta | None, scheduled_at: datetime | None) -> None
         raise UsageError(f"delay is {delay!r}. Give a timedelta from zero to a hundred years.")
 
 
-def _queue_name(queue: str) -> str:
+def check_queue_name(queue: str) -> str:
+    """Return *queue*, or raise `UsageError`: names travel in notifications, joined by commas."""
     if not queue or len(queue) > 200 or "," in queue or "\0" in queue or queue == TIMER:
         raise UsageError(
             f"{queue!r} cannot be the name of a queue. Give 1 to 200 characters without comma, and not {TIMER!r}."

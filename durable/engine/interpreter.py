@@ -15,7 +15,7 @@ import msgspec
 
 from durable.engine.context import Context, Engine
 from durable.engine.journal import Blocked, Completed, Failed, Journal, Outcome, Past, Record, Subject, Value
-from durable.engine.step_runner import StepRunner
+from durable.engine.step_runner import NotBegun, StepRunner
 from durable.errors import DeadlineExceeded, InternalError, StepAborted, WorkerCrashed
 from durable.model.definition import Block, Definition, Node, Step
 from durable.model.failure import Failure
@@ -139,11 +139,13 @@ class Interpreter:
         error: Exception | None = None
         began = time.perf_counter()
         try:
-            record.value = await self.runner.attempt(step, value.text, context)
+            record.value = await self.runner.attempt(step, value.text, context, self.journal.may_begin)
         except asyncio.CancelledError as cancelled:
             if self.journal.stopping():
                 raise
             error = _aborted("the body was cancelled by itself, or something that it awaited was", cancelled)
+        except NotBegun as refused:
+            raise refused.reason from None
         except Exception as raised:
             error = raised
         except (KeyboardInterrupt, GeneratorExit):

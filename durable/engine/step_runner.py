@@ -19,8 +19,27 @@ from anyio import CapacityLimiter, to_process
 from durable.codec import Codec
 from durable.engine.child import in_child
 from durable.engine.context import CURRENT, Context
-from durable.errors import DecodeError, EncodeError, NonRetryable, StepTimeout
+from durable.errors import DecodeError, EncodeError, Interruption, NonRetryable, StepTimeout
 from durable.model.definition import Step
+
+
+def _always() -> None:
+    """Nothing keeps it from beginning."""
+
+
+def _begin(may_begin: Callable[[], None]) -> None:
+    try:
+        may_begin()
+    except Interruption as reason:
+        raise NotBegun(reason) from reason
+
+
+class NotBegun(Exception):
+    """The body was not called, because by the time it had its thread or process it might not begin any more."""
+
+    def __init__(self, reason: Interruption) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class StepRunner:
@@ -36,11 +55,15 @@ class StepRunner:
         self._thread_slots = asyncio.Semaphore(threads)
         self._process_slots = asyncio.Semaphore(processes)
 
-    async def attempt(self, step: Step, data: str, context: Context) -> str | None:
-        """Run the body once on *data*; returns the encoded result, None for None.
+    async def attempt(
+        self, step: Step, data: str, context: Context, may_begin: Callable[[], None] = _always
+    ) -> str | None:
+        """Run the body once on *data*; returns the encoded result, None for None. *may_begin* is asked once more after a
+        wait for a thread or process.
 
-        Raises whatever the body raises, `StepTimeout`, or `NonRetryable` when data or result do not fit their types. If
-        cancelled, the body is cancelled; a body in a thread is told so and waited for, a worker process is killed.
+        Raises `NotBegun` when that raises an `Interruption`, whatever the body raises, `StepTimeout`, or `NonRetryable` when
+        data or result do not fit their types. If cancelled, the body is cancelled; a body in a thread is told so and waited
+        for, a worker process is killed.
         """
         signature = step.signature
         values: tuple[Any, ...] = ()
@@ -55,7 +78,7 @@ class StepRunner:
         variables = contextvars.copy_context()
         variables.run(CURRENT.set, context)
         try:
-            result = await self._call(step, arguments, keywords, context, variables)
+            result = await self._call(step, arguments, keywords, context, variables, may_begin)
         except (asyncio.CancelledError, StepTimeout):
             context.mark_cancelled()  # for threads that the body has started
             raise
@@ -73,6 +96,7 @@ class StepRunner:
         keywords: dict[str, Any],
         context: Context,
         variables: contextvars.Context,
+        may_begin: Callable[[], None],
     ) -> Any:
         match step.runs_in:
             case "loop":
@@ -81,10 +105,12 @@ class StepRunner:
             case "thread":
                 call = functools.partial(variables.run, _without_stop_iteration, step.function, *arguments, **keywords)
                 async with self._thread_slots:  # a step's time begins when it has its slot
+                    _begin(may_begin)
                     return await _within(step, self._in_thread(call, context))
             case "process":
                 call = functools.partial(in_child, step.function, tuple(arguments), keywords, context)
                 async with self._process_slots:
+                    _begin(may_begin)
                     # A limiter of its own: the slot is held already.
                     running = to_process.run_sync(call, cancellable=True, limiter=CapacityLimiter(1))
                     return await _within(step, running)
@@ -161,7 +187,7 @@ def _without_stop_iteration(function: Callable[..., Any], *arguments: Any, **key
 
 
 async def _outlast(running: concurrent.futures.Future[Any]) -> None:
-    """Wait until a thread returns, however often this task is cancelled meanwhile. What it returns comes too late."""
+    """Wait until a thread returns, however often this task is cancelled meanwhile."""
     returned = asyncio.Event()
     loop = asyncio.get_running_loop()
 

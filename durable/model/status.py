@@ -1,7 +1,7 @@
-"""The one table of status changes. Every change in SQL is a compare-and-set that takes its sources from here.
+"""The one table of status changes. Every change of the stored status is a compare-and-set that takes its sources from here.
 
 `running` is not stored: an execution is running when a worker holds a claim on it, so that a claim and its loss touch
-only narrow rows. What is stored beneath a claim is `pending`.
+only narrow rows. What is stored beneath a claim is `pending`: claim and release change no stored status.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Set
 from uuid import UUID
 
 from durable.runtime.owned import Interrupted, Owned
@@ -18,14 +18,15 @@ AGE = 5.0  # seconds; a younger claim may be newer than the answer
 
 
 class Auditor:
-    """Runs as a task. *reap_orphans* gets workers that are forgotten but have claims, *release* the claims of ours that
-    nobody here knows."""
+    """Runs as a task. *under_way* holds the tokens of claims that are being asked for. *reap_orphans* gets workers that are
+    forgotten but have claims, *release* the claims of ours that nobody here knows."""
 
     def __init__(
         self,
         link: Link,
         worker_id: Callable[[], UUID],
         owned: Mapping[UUID, Owned],
+        under_way: Set[UUID],
         reap_orphans: Callable[[Iterable[UUID]], None],
         release: Callable[[UUID, UUID], Awaitable[None]],
         poll_seconds: Callable[[], float],
@@ -33,6 +34,7 @@ class Auditor:
         self._link = link
         self._worker_id = worker_id
         self._owned = owned
+        self._under_way = under_way
         self._reap_orphans = reap_orphans
         self._release = release
         self._poll_seconds = poll_seconds
@@ -54,8 +56,11 @@ class Auditor:
         for owned in list(self._owned.values()):
             if owned.claimed_at < old and tokens.get(owned.execution_id) != owned.token:
                 owned.interrupt(Interrupted.CLAIM_LOST)
-        # One that was a stray in two audits in a row is no claim whose reply is still on its way.
-        strays = {claim for claim in tokens.items() if claim[0] not in self._owned}
-        for execution_id, token in strays & self._strays:
+        strays = {
+            (execution_id, token)
+            for execution_id, token in tokens.items()
+            if execution_id not in self._owned and token not in self._under_way
+        }
+        for execution_id, token in strays & self._strays:  # twice in a row: not one that has just ended, or just begins
             await self._release(execution_id, token)
         self._strays = strays

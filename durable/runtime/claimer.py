@@ -45,9 +45,10 @@ class Claimer:
         dsn: str,
         lanes: dict[str, Lane],
         shapes: list[int],
-        identity: Callable[[], UUID | None],
+        identity: Callable[[], tuple[UUID, int] | None],
         suspects: Callable[[], int],
-        on_claimed: Callable[[UUID, UUID, Row, list[Row]], None],
+        on_claimed: Callable[[int, UUID, Row, list[Row]], None],
+        under_way: set[UUID],
         poll_seconds: Callable[[], float],
     ) -> None:
         self._link = Link(dsn, "claimer")
@@ -56,6 +57,7 @@ class Claimer:
         self._identity = identity
         self._suspects = suspects
         self._on_claimed = on_claimed
+        self._under_way = under_way
         self._poll_seconds = poll_seconds
         self._nudged = asyncio.Event()
         self._claimed_at = 0.0
@@ -107,21 +109,44 @@ class Claimer:
         return {lane.name: lane.free for lane in self._lanes.values() if lane.backlog and lane.free > 0}
 
     async def _claim(self, wants: dict[str, int]) -> None:
-        owner, token = self._identity(), new_token()
-        if owner is None:
+        identity, token = self._identity(), new_token()
+        if identity is None:
             return  # the lease is gone; its return nudges
         # The slots are held from now on, so that a local start meanwhile does not overfill the queue.
         for queue, want in wants.items():
             self._lanes[queue].in_flight += want
-        rows: list[Row] = []
-        journals: dict[UUID, list[Row]] = {}
+        self._under_way.add(token)
+        try:
+            rows, journals = await self._take(identity, token, wants)
+            found = dict.fromkeys(wants, 0)
+            for row in rows:
+                found[row["queue"]] += 1
+            for queue, want in wants.items():
+                lane = self._lanes[queue]
+                lane.in_flight -= want - found[queue]
+                # A nudge that came meanwhile may speak of rows that the claim did not see: it keeps its word.
+                if not self._nudged.is_set():
+                    lane.backlog = found[queue] >= want
+            for row in rows:
+                self._on_claimed(identity[1], token, row, journals.get(row["execution_id"], []))
+        finally:
+            self._under_way.discard(token)
+        if any(lane.backlog and lane.free > 0 for lane in self._lanes.values()):
+            self._nudged.set()
+
+    async def _take(
+        self, identity: tuple[UUID, int], token: UUID, wants: dict[str, int]
+    ) -> tuple[list[Row], dict[UUID, list[Row]]]:
+        """Claim, and read what was begun before. Nothing, if anything is not certain: what was claimed all the same is given
+        back by the audit, and must not begin without its journal."""
         attempt = 0
-        while True:
+        while self._identity() == identity:
             try:
-                rows = await take(self._link, owner, token, wants, self._shapes, self._suspects(), again=attempt > 0)
+                rows = await take(
+                    self._link, identity[0], token, wants, self._shapes, self._suspects(), again=attempt > 0
+                )
                 begun = [row["execution_id"] for row in rows if row["begun"]]
-                journals = await read_journals(self._link, begun) if begun else {}
-                break
+                return rows, await read_journals(self._link, begun) if begun else {}
             except (*LOST, *AGAIN) as error:
                 attempt += 1
                 log_lost("claimer", attempt, error)
@@ -130,16 +155,4 @@ class Claimer:
                 log.exception("claiming failed")
                 await asyncio.sleep(1)
                 break
-        found = dict.fromkeys(wants, 0)
-        for row in rows:
-            found[row["queue"]] += 1
-        for queue, want in wants.items():
-            lane = self._lanes[queue]
-            lane.in_flight -= want - found[queue]
-            # A nudge that came meanwhile may speak of rows that the claim did not see: it keeps its word.
-            if not self._nudged.is_set():
-                lane.backlog = found[queue] >= want
-        for row in rows:
-            self._on_claimed(owner, token, row, journals.get(row["execution_id"], []))
-        if any(lane.backlog and lane.free > 0 for lane in self._lanes.values()):
-            self._nudged.set()
+        return [], {}

@@ -24,7 +24,9 @@ from durable.store.queries import load
 log = logging.getLogger("durable.runtime")
 
 SILENCE_SECONDS_MAX = 60.0  # of the event loop, after which the lease is left to lapse
-RENEWALS_PER_LEASE = 3  # two may fail before it lapses
+RENEWALS_PER_LEASE = 3
+REPLIES_PER_LEASE = 6  # how often a reply can stay away before the lease lapses; a try that failed is repeated soon
+RETRY_SECONDS = 0.2
 
 
 class LeaseKeeper:
@@ -55,6 +57,7 @@ class LeaseKeeper:
         self._succeeding_since: float | None = None
         self._stop = threading.Event()
         self._registered = asyncio.Event()
+        self._registered_once = False
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="durable-lease-keeper", daemon=True)
 
@@ -68,7 +71,8 @@ class LeaseKeeper:
     async def stop(self) -> None:
         """Stop renewing. Does not give the lease up: `worker/remove` does."""
         self._stop.set()
-        await asyncio.to_thread(self._thread.join, 5)
+        if self._thread.is_alive():
+            await asyncio.to_thread(self._thread.join, 5)
 
     def holds(self, margin: float = 0.0) -> bool:
         """Whether the lease is good for *margin* more seconds."""
@@ -85,7 +89,7 @@ class LeaseKeeper:
             self._post(self._registered.set)
 
     async def _keep(self) -> None:
-        link = Link(self._dsn, "lease keeper", self.lease / RENEWALS_PER_LEASE)
+        link = Link(self._dsn, "lease keeper", self.lease / REPLIES_PER_LEASE)
         known = False
         attempt = 0
         try:
@@ -102,11 +106,15 @@ class LeaseKeeper:
                         known = await self._renew(link)
                         pause = pause if known else 0
                     attempt = 0
-                except (*LOST, *AGAIN) as error:
+                except Exception as error:
+                    # Once registered, whatever keeps it from renewing may pass, e.g. a server that is read-only until a
+                    # failover is complete.
+                    if not self._registered_once and not isinstance(error, (*LOST, *AGAIN)):
+                        raise
                     attempt += 1
                     self._succeeding_since = None
                     log_lost("lease keeper", attempt, error)
-                    pause = min(pause, 0.2)
+                    pause = min(pause, RETRY_SECONDS)
                 # In a thread of its own, blocking is fine: nothing else runs on this loop.
                 self._stop.wait(pause)
         finally:
@@ -117,6 +125,7 @@ class LeaseKeeper:
         await link.fetch(load("worker/register"), self._worker_id, self.lease, socket.gethostname(), os.getpid())
         self.valid_until = sent + self.lease
         self._succeeding_since = sent
+        self._registered_once = True
         self._post(self._registered.set)
         return True
 

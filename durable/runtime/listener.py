@@ -30,6 +30,8 @@ PING_EVERY = 15.0  # seconds
 PONG_WITHIN = 5.0
 PAYLOAD_BYTES_MAX = 7_900  # PostgreSQL allows 8,000
 
+OUTBOX_MAX = 10_000  # hints kept while there is no connection; whoever misses one finds out by looking
+
 ENDED, PING = "e", "p"  # what a message to one process is about: its first letter
 
 
@@ -82,12 +84,15 @@ class Listener:
                 connection.add_termination_listener(lambda _: self._filled.set())  # an idle listener must notice
                 for channel in self._channels:
                     await connection.add_listener(channel, self._received)
-                attempt = 0
                 self._on_connect()  # after LISTEN: what was written before it is found by looking
                 await self._converse(connection)
-            except LOST as error:
-                attempt += 1
+            except Exception as error:  # whatever it is, e.g. a password that is being changed, it may pass
+                attempt = 1 if self.healthy else attempt + 1
+                if not isinstance(error, LOST) and attempt == 1:
+                    log.exception("listening failed")
                 log_lost("listener", attempt, error)
+                if sum(map(len, self._outbox.values())) > OUTBOX_MAX:
+                    self._outbox.clear()
                 await asyncio.sleep(backoff(attempt))
             finally:
                 self.healthy = False

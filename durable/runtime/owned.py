@@ -47,6 +47,7 @@ class Writes:
     """The kinds of write of one worker identity."""
 
     def __init__(self, commit: GroupCommit, worker_id: UUID) -> None:
+        self.worker_id = worker_id
         self._commit = commit
         self._record = claims.recording(worker_id)
         self._finish = claims.finishing(worker_id, stored_sources(Change.COMPLETE))
@@ -93,6 +94,7 @@ class Owned:
         "execution_id",
         "interrupted",
         "queue",
+        "started",
         "subject",
         "supervisor",
         "suspect",
@@ -121,6 +123,7 @@ class Owned:
         self.subject = subject
         self.claimed_at = claimed_at
         self.suspect = False
+        self.started = False
         self.concluding = False
         self.interrupted: Interrupted | None = None
         self.deadline: asyncio.TimerHandle | None = None
@@ -165,10 +168,14 @@ class Owned:
         raise ClaimLost(f"execution {self.subject.execution_id!r} is no longer this worker's")
 
     def interrupt(self, why: Interrupted) -> None:
-        """Stop the task, unless its end is being written. The first reason stands."""
+        """Stop the task, unless its end is being written. The first reason stands.
+
+        A task that has not run yet is not cancelled, for then it would never run: `may_begin` ends it.
+        """
         if self.interrupted is None and not self.concluding and self.task is not None:
             self.interrupted = why
-            self.task.cancel()
+            if self.started:
+                self.task.cancel()
 
 
 def _ending(outcome: Completed | Failed) -> tuple[Ended, int | None]:

@@ -49,21 +49,22 @@ class Reaper:
             while self._lapsed:
                 await self._bury(self._lapsed.popitem()[0])
             while self._orphans:
-                await self._move(self._orphans.popitem()[0], suspects_only=False)
+                await self._move(self._orphans.popitem()[0], suspects_only=False, crashed=False)
 
     async def _bury(self, worker: UUID) -> None:
         buried = await self._link.fetch_surely(load("worker/bury"), worker)
         if not buried:
             return  # it has renewed its lease after all, or somebody else was faster
         self._on_dead()
-        moved = await self._move(worker, suspects_only=buried[0]["suspects_in_flight"])
+        signed_off, suspects_only = buried[0]["signed_off"], buried[0]["suspects_in_flight"]
+        moved = await self._move(worker, suspects_only=suspects_only, crashed=not signed_off)
         log.warning("worker %s is dead; %d executions of it are ready again", worker, moved)
         await self._link.fetch_surely(load("worker/remove"), worker)
 
-    async def _move(self, worker: UUID, *, suspects_only: bool) -> int:
+    async def _move(self, worker: UUID, *, suspects_only: bool, crashed: bool) -> int:
         moved = 0
         while True:
-            rows = await self._link.fetch_surely(load("claim/reap"), worker, suspects_only, REAP_ROWS)
+            rows = await self._link.fetch_surely(load("claim/reap"), worker, suspects_only, REAP_ROWS, crashed)
             if rows:
                 self._on_ready(sorted({row["queue"] for row in rows}))
             moved += len(rows)

@@ -23,24 +23,25 @@ from durable.engine.interpreter import Interpreter
 from durable.engine.journal import Blocked, Failed, History, Record, Subject
 from durable.engine.step_runner import StepRunner
 from durable.errors import ClaimLost, Interruption, StoreUnavailable
-from durable.ids import new_token, shown_id
+from durable.ids import shown_id
 from durable.model.definition import Definition
 from durable.model.failure import Failure
 from durable.runtime.auditor import Auditor
 from durable.runtime.claimer import Claimer, Lane
-from durable.runtime.lease_keeper import LeaseKeeper
 from durable.runtime.listener import ENDED, READY, TIMER, Listener, channel_of
 from durable.runtime.owned import Ended, Interrupted, Owned, Writes
 from durable.runtime.reaper import Reaper
+from durable.runtime.standing import Standing
 from durable.runtime.timekeeper import Timekeeper
 from durable.store.connection import AGAIN, LOST, Link, Row
-from durable.store.executions import starting
+from durable.store.executions import births
 from durable.store.group_commit import GroupCommit
 from durable.store.queries import load
 
 log = logging.getLogger("durable.runtime")
 
-LEASE_MARGIN = 0.2  # of the lease: with less left of it, nothing new begins and what runs is stopped
+RELEASE_ROWS = 500
+SIGN_OFF_SECONDS = 2.0
 CANCEL_SECONDS = 5.0  # how long a cancelled step may take to end before a drain gives up on it
 OUR_FAULT_DELAY = 60.0  # seconds until an execution that met a fault of ours is tried again
 POLL_HEALTHY = 15.0  # seconds between looks when notifications arrive
@@ -66,13 +67,11 @@ class Supervisor:
         on_ended: Callable[[UUID, Ended], None],
         on_left: Callable[[UUID], None],
     ) -> None:
-        self._dsn = dsn
         self._process = process
         self._definitions = definitions
         self._commit = commit
         self._listener = listener
         self._runner = runner
-        self._lease = lease
         self._max_crashes = max_crashes
         self._engine = engine
         self._on_ended = on_ended
@@ -81,7 +80,7 @@ class Supervisor:
         self._owned: dict[UUID, Owned] = {}
         self._suspects = 0
         self._draining = False
-        self._lapsed = False
+        self.under_way: set[UUID] = set()  # tokens of claims that are being asked for: no strays
         self._left_some = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._loop = asyncio.get_running_loop()
@@ -94,6 +93,7 @@ class Supervisor:
             self._identity,
             lambda: 0 if self._suspects else 1,
             self._claimed,
+            self.under_way,
             self._poll_seconds,
         )
         self._timekeeper = Timekeeper(self._link, self._became_ready, self._poll_seconds)
@@ -102,17 +102,25 @@ class Supervisor:
             self._link,
             lambda: self.worker_id,
             self._owned,
+            self.under_way,
             self._reaper.reap_orphans,
-            self._release_stray,
+            self.release_stray,
             self._poll_seconds,
         )
-        self._take_identity(new_token())
+        self._standing = Standing(dsn, lease, self._stop_everything, self._take_up_work, self._reaper.reap)
+        self._writes = Writes(commit, self.worker_id)
+        self.births = births(self.worker_id)
+
+    @property
+    def worker_id(self) -> UUID:
+        """Who this worker is: a new one after it was taken for dead."""
+        return self._standing.worker_id
 
     # --- Life -----------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Register this worker and begin to work. Raises what keeps it from registering, other than an outage."""
-        await self._keeper.start()
+        await self._standing.start()
         self._tasks = [
             asyncio.create_task(self._kept_alive(name, run), name=f"durable {name}")
             for name, run in (
@@ -120,34 +128,41 @@ class Supervisor:
                 ("timekeeper", self._timekeeper.run),
                 ("reaper", self._reaper.run),
                 ("auditor", self._auditor.run),
-                ("lease watch", self._watch_lease),
+                ("lease watch", self._standing.watch),
             )
         ]
 
     async def drain(self, limit: float) -> None:
         """Stop gracefully: nothing new begins, steps that run may finish within *limit* seconds, the rest is cancelled; all
-        that is not finished goes back, at once, to be claimed by others."""
+        that is not finished goes back, at once, to be claimed by others. If cancelled, it stops at once, ungracefully."""
         self._draining = True
         self._claimer.stop()
+        try:
+            await self._let_finish(limit)
+        finally:
+            await self._stop()
+
+    async def _let_finish(self, limit: float) -> None:
         try:
             async with asyncio.timeout(limit):
                 # Slots of claims and starts under way count too: what they deliver goes back. The claimer gives back by
                 # itself the slots that it found nothing for, so its end is waited for first.
-                await asyncio.wait(self._tasks[:1])
+                if self._tasks:
+                    await asyncio.wait(self._tasks[:1])
                 await self._until(self._empty)
+            return
         except TimeoutError:
             log.warning("%d steps did not finish within the drain limit and are cancelled", len(self._owned))
-            for owned in list(self._owned.values()):
-                owned.interrupt(Interrupted.DRAIN)
-            try:
-                async with asyncio.timeout(CANCEL_SECONDS):
-                    await self._until(self._idle)
-            except TimeoutError:
-                log.error(
-                    "%d steps do not heed their cancellation; their executions go on elsewhere when the lease has lapsed",
-                    len(self._owned),
-                )
-        await self._stop()
+        for owned in list(self._owned.values()):
+            owned.interrupt(Interrupted.DRAIN)
+        try:
+            async with asyncio.timeout(CANCEL_SECONDS):
+                await self._until(self._idle)
+        except TimeoutError:
+            log.error(
+                "%d steps do not heed their cancellation; their executions go on elsewhere when the lease has lapsed",
+                len(self._owned),
+            )
 
     async def _stop(self) -> None:
         tasks = [*self._tasks, *self._errands]
@@ -155,9 +170,10 @@ class Supervisor:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._listener.send(READY, TIMER)  # others are to keep the time that only this worker knew of
-        await self._keeper.stop()
+        await self._standing.stop()
         try:
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(SIGN_OFF_SECONDS):
+                await self._link.fetch(load("worker/sign_off"), self.worker_id)
                 await self._link.fetch(load("worker/remove"), self.worker_id)
         except (*LOST, *AGAIN):
             log.warning("this worker could not sign off: its lease will lapse by itself")
@@ -195,7 +211,7 @@ class Supervisor:
         """Raise an `Interruption` when no new attempt may begin here."""
         if self._draining:
             raise Interruption("this worker drains")
-        if not self._keeper.holds(self._lease * LEASE_MARGIN):
+        if not self._standing.well:
             raise Interruption("this worker's lease is about to lapse")
 
     def closing(self) -> bool:
@@ -206,9 +222,9 @@ class Supervisor:
         """Take a slot for an execution that is about to be started here, if it would run at once: there is a free slot,
         nobody waits before it, and this worker is well. Give it back with `unreserve`, or use it with `begin`."""
         lane = self._lanes.get(queue)
-        if lane is None or lane.backlog or lane.free <= 0 or self._draining or self._lapsed:
+        if lane is None or lane.backlog or lane.free <= 0 or self._draining or not self._standing.well:
             return False
-        if definition.shape not in self._definitions or not self._keeper.holds(self._lease * LEASE_MARGIN):
+        if definition.shape not in self._definitions:
             return False
         lane.in_flight += 1
         return True
@@ -220,10 +236,15 @@ class Supervisor:
         self._claimer.slot_freed(lane)
         self._left_some.set()
 
-    def can_use(self, owner: UUID) -> bool:
-        """Whether a claim that was made for *owner* may be used: we were not declared dead meanwhile, and our lease has
-        not lapsed. If not, the claim is given back by the reaper of others, or with all of ours when the lease is back."""
-        return owner == self.worker_id and not self._lapsed
+    @property
+    def epoch(self) -> int:
+        """Goes up with every lapse of the lease; see `can_use`."""
+        return self._standing.epoch
+
+    def can_use(self, epoch: int) -> bool:
+        """Whether a claim that was asked for in *epoch* may be used. If not, it was or will be given back, by ourselves when
+        the lease holds again, or by whoever took us for dead: to run it could be to run it twice."""
+        return epoch == self._standing.epoch and not self._standing.lapsed
 
     def owns(self, execution_id: UUID) -> bool:
         """Whether the execution runs here."""
@@ -237,8 +258,8 @@ class Supervisor:
         """Something was put to sleep by this process."""
         self._timekeeper.consider(delay)
 
-    def _identity(self) -> UUID | None:
-        return self.worker_id if self._keeper.holds(self._lease * LEASE_MARGIN) and not self._lapsed else None
+    def _identity(self) -> tuple[UUID, int] | None:
+        return (self.worker_id, self.epoch) if self._standing.well else None
 
     def _poll_seconds(self) -> float:
         return (POLL_HEALTHY if self._listener.healthy else POLL_DEAF) * random.uniform(0.5, 1.0)
@@ -268,9 +289,11 @@ class Supervisor:
             owned.deadline = self._loop.call_later(max(deadline_in, 0.0), owned.interrupt, Interrupted.DEADLINE)
         self._owned[execution_id] = owned
         owned.task = self._loop.create_task(self._run(owned))
+        # Not at the end of `_run`: a task that is cancelled before it has run never gets there.
+        owned.task.add_done_callback(lambda _: self._left(owned))
 
-    def _claimed(self, owner: UUID, token: UUID, row: Row, journal: list[Row]) -> None:
-        if not self.can_use(owner):
+    def _claimed(self, epoch: int, token: UUID, row: Row, journal: list[Row]) -> None:
+        if not self.can_use(epoch):
             self.unreserve(row["queue"])
             return
         history = History(
@@ -307,35 +330,36 @@ class Supervisor:
         )
 
     async def _run(self, owned: Owned) -> None:
+        owned.started = True
         interpreter = Interpreter(
             owned.definition, owned.subject, owned, self._runner, max_crashes=self._max_crashes, engine=self._engine
         )
         try:
-            try:
-                outcome = await interpreter.run()
-                if (
-                    owned.interrupted is Interrupted.DEADLINE
-                ):  # the step did not heed it, but its result counts as a record
-                    outcome = Failed(interpreter.deadline_exceeded().failure, outcome.record)
-                await owned.conclude(outcome)
-            except asyncio.CancelledError:
-                await self._stopped(owned, interpreter)
-            except ClaimLost as lost:
-                log.info("%s", lost)
-            except StoreUnavailable:
-                pass  # the engine closes while PostgreSQL is away: the lease lapses
-            except Interruption:
-                await self._released(owned)
-            except asyncpg.PostgresError as refused:
-                # The codec should have refused it before. The execution must not be tried for ever on what cannot be stored.
-                await owned.conclude(Failed(Failure.of(refused)))
-            except Exception:
-                log.exception("execution %r met a fault of durable; please report it", owned.subject.execution_id)
-                await owned.conclude(Blocked(OUR_FAULT_DELAY))
+            await self._interpret(owned, interpreter)
         except Interruption as error:
             log.info("execution %r: %s", owned.subject.execution_id, error)
-        finally:
-            self._left(owned)
+        except Exception:
+            # Not even its end could be written. The audit gives its claim back.
+            log.exception("execution %r is left as it stands", owned.subject.execution_id)
+
+    async def _interpret(self, owned: Owned, interpreter: Interpreter) -> None:
+        try:
+            outcome = await interpreter.run()
+            if owned.interrupted is Interrupted.DEADLINE:  # the step did not heed it; its result counts as a record
+                outcome = Failed(interpreter.deadline_exceeded().failure, outcome.record)
+            await owned.conclude(outcome)
+        except asyncio.CancelledError:
+            await self._stopped(owned, interpreter)
+        except (ClaimLost, StoreUnavailable):
+            raise  # nothing is ours to write any more, or nothing can be written: the engine closes
+        except Interruption:
+            await self._end_interrupted(owned, interpreter)
+        except asyncpg.PostgresError as refused:
+            # The codec should have refused it before. The execution must not be tried for ever on what cannot be stored.
+            await owned.conclude(Failed(Failure.of(refused)))
+        except Exception:
+            log.exception("execution %r met a fault of durable; please report it", owned.subject.execution_id)
+            await owned.conclude(Blocked(OUR_FAULT_DELAY))
 
     async def _stopped(self, owned: Owned, interpreter: Interpreter) -> None:
         """The task was cancelled: by us, for a reason, or by whoever closes the loop."""
@@ -343,22 +367,19 @@ class Supervisor:
         if owned.interrupted is None or task is None:
             raise asyncio.CancelledError
         task.uncancel()
-        match owned.interrupted:
-            case Interrupted.CLAIM_LOST:
-                return
-            case Interrupted.DEADLINE:
-                await owned.conclude(interpreter.deadline_exceeded())
-            case Interrupted.DRAIN:
-                await self._released(owned)
+        await self._end_interrupted(owned, interpreter)
+
+    async def _end_interrupted(self, owned: Owned, interpreter: Interpreter) -> None:
+        if owned.interrupted is Interrupted.DEADLINE:
+            await owned.conclude(interpreter.deadline_exceeded())
+        else:
+            await self._released(owned)
 
     async def _released(self, owned: Owned) -> None:
-        """Give the execution back. While the lease is gone, that is done for all claims at once, when it is back."""
+        """Give the execution back, if it is ours. While the lease is gone, that is done for all at once, when it is back."""
         owned.concluding = True
-        if self._lapsed or not self._keeper.holds():
-            return
-        answer = await owned.writes.release(owned.execution_id, owned.token)
-        if answer is not None:
-            self._listener.send(READY, owned.queue)
+        if self._standing.holds and await owned.writes.release(owned.execution_id, owned.token) is not None:
+            self._became_ready([owned.queue])
 
     def _left(self, owned: Owned) -> None:
         if owned.deadline is not None:
@@ -416,67 +437,33 @@ class Supervisor:
         if rows and self._owned.get(owned.execution_id) is owned:
             owned.interrupt(Interrupted.CLAIM_LOST)
 
-    async def _release_stray(self, execution_id: UUID, token: UUID) -> None:
+    async def release_stray(self, execution_id: UUID, token: UUID) -> None:
         """Give back a claim of ours that nobody here knows."""
         if execution_id not in self._owned and await self._writes.release(execution_id, token) is not None:
             self.look_everywhere()
 
     # --- The lease ------------------------------------------------------------------------------------------------
 
-    def _take_identity(self, worker_id: UUID) -> None:
-        self.worker_id = worker_id
-        self._writes = Writes(self._commit, worker_id)
-        self.starting = starting(worker_id)
-        self._keeper = LeaseKeeper(
-            self._dsn, worker_id, self._lease, self._loop, self._reaper_wanted, self._declared_dead
-        )
-
-    def _reaper_wanted(self, lapsed: list[UUID]) -> None:
-        self._reaper.reap(lapsed)
-
-    def _declared_dead(self) -> None:
-        """We were frozen past the lease, and taken for dead: whatever we hold is others' by now. Begin anew."""
-        log.warning("this worker was taken for dead; it stops what it runs and goes on under a new identity")
-        self._stop_everything()
-        self._background(self._reborn())
-
-    async def _reborn(self) -> None:
-        await self._keeper.stop()
-        self._take_identity(new_token())
-        await self._keeper.start()
-        self._lapsed = False
-        self.look_everywhere()
-
     def _stop_everything(self) -> None:
-        self._lapsed = True
         for owned in list(self._owned.values()):
             owned.interrupt(Interrupted.CLAIM_LOST)
 
-    async def _watch_lease(self) -> None:
-        """Stop everything when the lease could not be renewed in time; take up work again when it can."""
-        margin = self._lease * LEASE_MARGIN
-        while True:
-            if self._keeper.holds(margin):
-                await asyncio.sleep(max(self._keeper.valid_until - margin - time.monotonic(), 0.01))
-                continue
-            log.warning("the lease could not be renewed in time: steps are stopped until it can")
-            self._stop_everything()
-            while not self._keeper.holds(margin):  # noqa: ASYNC110 - it is renewed in another thread
-                await asyncio.sleep(0.05)
-            await self._until(self._idle)
-            await self._release_all()
-            self._lapsed = False
-            log.info("the lease is renewed: work goes on")
-            self.look_everywhere()
-
-    async def _release_all(self) -> None:
+    async def _take_up_work(self) -> None:
+        """The lease holds again. What was stopped goes back; a body that does not heed its cancellation keeps its claim
+        until it ends, for nobody else may run it meanwhile."""
+        if self.worker_id != self._writes.worker_id:
+            self._writes = Writes(self._commit, self.worker_id)
+            self.births = births(self.worker_id)
         queues: set[str] = set()
         while True:
-            rows = await self._link.fetch_surely(load("claim/release_all"), self.worker_id, 500)
+            rows = await self._link.fetch_surely(
+                load("claim/release_all"), self.worker_id, RELEASE_ROWS, list(self._owned)
+            )
             queues.update(row["queue"] for row in rows)
-            if len(rows) < 500:
+            if len(rows) < RELEASE_ROWS:
                 break
         self._became_ready(sorted(queues))
+        self.look_everywhere()
 
 
 def _positive(seconds: float | None) -> float | None:

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterable
 from uuid import UUID
 
-from durable.errors import StoreUnavailable, UnknownExecution
+from durable.errors import EngineNotRunning, StoreUnavailable, UnknownExecution
 from durable.runtime.owned import Ended
 from durable.store.executions import Executions
 
@@ -83,27 +83,37 @@ class Waiter:
                 self.ask(execution_id)
 
     async def run(self) -> None:
-        """Wait for all until cancelled."""
-        while True:
-            try:
-                async with asyncio.timeout(self._poll_seconds() if self._futures else None):
-                    await self._wake.wait()
-            except TimeoutError:
-                self.look()
-            self._wake.clear()
-            asked = _some(self._unwatched)
-            told = _some(self._told)
-            try:
-                if asked:
-                    rows = await self._executions.fetch("execution/watch", sorted(asked), self._process)
-                    told |= asked - {row["execution_id"] for row in rows}
-                if told:
-                    await self._fetch_results(told, asked)
-            except StoreUnavailable as error:
+        """Wait for all until cancelled; then nobody is left waiting."""
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout(self._poll_seconds() if self._futures else None):
+                        await self._wake.wait()
+                except TimeoutError:
+                    self.look()
+                self._wake.clear()
+                await self._look_after(_some(self._unwatched), _some(self._told))
+                if self._unwatched or self._told:
+                    self._wake.set()
+        finally:
+            for future in self._futures.values():
+                if not future.done():
+                    future.set_exception(EngineNotRunning("the engine was closed while this result was waited for"))
+
+    async def _look_after(self, asked: set[UUID], told: set[UUID]) -> None:
+        try:
+            if asked:
+                rows = await self._executions.fetch("execution/watch", sorted(asked), self._process)
+                told |= asked - {row["execution_id"] for row in rows}
+            if told:
+                await self._fetch_results(told, asked)
+        except Exception as error:  # whatever it is, those who wait go on waiting
+            if not isinstance(error, StoreUnavailable):
+                log.exception("results cannot be asked for")
+                await asyncio.sleep(1)
+            else:
                 log.warning("results are waited for while PostgreSQL is away: %s", error)
-                self._unwatched |= asked | told
-            if self._unwatched or self._told:
-                self._wake.set()
+            self._unwatched |= asked | told
 
     async def _fetch_results(self, told: set[UUID], asked: Iterable[UUID]) -> None:
         rows = await self._executions.fetch("execution/results", list(told))

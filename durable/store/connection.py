@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import asyncpg
@@ -50,14 +50,24 @@ LOST: tuple[type[BaseException], ...] = (
     asyncpg.exceptions.IdleSessionTimeoutError,
     asyncpg.exceptions.QueryCanceledError,
     asyncpg.exceptions.InsufficientResourcesError,
+    asyncpg.exceptions.ReadOnlySQLTransactionError,  # a name that still leads to a server which was demoted
 )
 # These are answers: the statement did nothing, and is worth sending again.
-AGAIN: tuple[type[BaseException], ...] = (asyncpg.exceptions.TransactionRollbackError,)
+AGAIN: tuple[type[BaseException], ...] = (
+    asyncpg.exceptions.TransactionRollbackError,
+    asyncpg.exceptions.LockNotAvailableError,
+)
 
 
-async def connect(dsn: str, purpose: str, reply_seconds: float = REPLY_SECONDS) -> Connection:
-    """Open a connection for *purpose*, which is shown in pg_stat_activity. Raises what asyncpg raises."""
-    settings = SETTINGS | {"application_name": f"durable {purpose}"}
+async def connect(
+    dsn: str, purpose: str, reply_seconds: float | None = None, more: Mapping[str, str] | None = None
+) -> Connection:
+    """Open a connection for *purpose*, which is shown in pg_stat_activity, with *more* settings than `SETTINGS`. Raises what
+    asyncpg raises."""
+    reply_seconds = REPLY_SECONDS if reply_seconds is None else reply_seconds
+    # The server gives up before we do: backends that went on waiting for a lock after we had left would pile up.
+    patience = f"{int(reply_seconds * 900)}ms"
+    settings = SETTINGS | {"application_name": f"durable {purpose}", "statement_timeout": patience} | dict(more or {})
     return await asyncpg.connect(dsn, server_settings=settings, timeout=reply_seconds, max_cached_statement_lifetime=0)
 
 
@@ -77,13 +87,15 @@ class Link:
         self,
         dsn: str,
         purpose: str,
-        reply_seconds: float = REPLY_SECONDS,
+        reply_seconds: float | None = None,
         on_resent: Callable[[], None] | None = None,
+        more: Mapping[str, str] | None = None,
     ) -> None:
         self._dsn = dsn
         self._purpose = purpose
-        self._reply_seconds = reply_seconds
+        self._reply_seconds = REPLY_SECONDS if reply_seconds is None else reply_seconds
         self._on_resent = on_resent
+        self._more = more
         self._connection: Connection | None = None
         self._turn = asyncio.Lock()
 
@@ -91,7 +103,7 @@ class Link:
         """Run one statement once. When it raises one of `LOST`, the outcome is unknown, and the next call connects anew."""
         async with self._turn:
             if self._connection is None or self._connection.is_closed():
-                self._connection = await connect(self._dsn, self._purpose, self._reply_seconds)
+                self._connection = await connect(self._dsn, self._purpose, self._reply_seconds, self._more)
             try:
                 return await self._connection.fetch(query.sql, *arguments, timeout=self._reply_seconds)
             except LOST as error:
@@ -139,6 +151,7 @@ def log_lost(purpose: str, attempt: int, error: BaseException) -> None:
         log.warning("PostgreSQL did not answer (%s, try %d): %s: %s", purpose, attempt, type(error).__name__, error)
 
 
-def columns(rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """Rows to the arrays that ``unnest`` takes."""
-    return list(zip(*rows, strict=True))
+def columns(rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...] | None]:
+    """Rows to the arrays that ``unnest`` takes. A column of nothing but None is left out: ``unnest`` fills it up with
+    nulls, to the length of the others, for less than it costs to send them."""
+    return [None if column.count(None) == len(column) else column for column in zip(*rows, strict=True)]

@@ -18,6 +18,16 @@ from durable.store.queries import load
 
 T = TypeVar("T")
 
+# Plans for the values at hand: a list of few statuses and one of all must not share a plan, nor its price.
+SETTINGS = {
+    "application_name": "durable client",
+    "plan_cache_mode": "force_custom_plan",
+    "jit": "off",
+    "timezone": "UTC",
+    # A client that freezes within a transaction must not hold up the workers for longer.
+    "idle_in_transaction_session_timeout": "10s",
+}
+
 POOL_CONNECTIONS = 4
 TRIES = 12  # with the pauses between them about eight seconds: a restart of PostgreSQL, not an outage
 
@@ -39,6 +49,7 @@ class NewExecution:
     scheduled_at: datetime | None
     delay: float | None
     timeout: float | None
+    chosen_id: bool
     token: UUID | None = None
 
     def row(self) -> tuple[object, ...]:
@@ -61,9 +72,22 @@ class NewExecution:
         )
 
 
-def starting(owner: UUID) -> Kind:
-    """The write that starts executions; *owner* is who claims those with a token."""
-    return Kind(load("execution/start"), owner, ordered=False)
+@dataclass(frozen=True, slots=True)
+class Births:
+    """The writes that start executions, claimed for one owner where they have a token."""
+
+    generated: Kind
+    chosen: Kind
+
+    def of(self, new: NewExecution) -> Kind:
+        """A start under an id of the caller's may meet the same id in a transaction that is open for long."""
+        return self.chosen if new.chosen_id else self.generated
+
+
+def births(owner: UUID) -> Births:
+    """Make them once and keep them: writes are combined by kind."""
+    query = load("execution/start")
+    return Births(Kind(query, owner, lane="any"), Kind(query, owner, lane="apart"))
 
 
 async def start_in(connection: Connection, new: NewExecution, owner: UUID) -> Row:
@@ -112,7 +136,7 @@ class Executions:
                         min_size=0,
                         max_size=POOL_CONNECTIONS,
                         command_timeout=REPLY_SECONDS,
-                        server_settings={"application_name": "durable client", "timezone": "UTC"},
+                        server_settings=SETTINGS,
                     )
                 async with self._pool.acquire() as connection:
                     return await act(cast(Connection, connection))

@@ -13,35 +13,39 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 from uuid import UUID
 
 import asyncpg
 
 from durable.errors import InternalError, StoreUnavailable
-from durable.store.connection import AGAIN, LOST, Link, Row, backoff, columns, log_lost
+from durable.store.connection import AGAIN, BACKOFF_MIN, LOST, Link, Row, backoff, columns, log_lost
 from durable.store.queries import Query
 
 log = logging.getLogger("durable.store")
 
 ROWS_MAX = 500  # beyond, a statement gains nothing and delays the first of its rows
 BYTES_MAX = 4 << 20
+LOCK_WAIT = (
+    "250ms"  # in the lane apart: one write that waits for somebody's transaction must not hold up the rest for long
+)
 
 
 class Kind:
     """One kind of write: its statement, and the arguments after the arrays that are the same for every row.
 
-    Writes are combined by kind, so make one and keep it. Those of an *ordered* kind use the lane of their execution; the
-    others, which nothing of their execution can precede, take the lanes in turn.
+    Writes are combined by kind, so make one and keep it. *lane* says where they go: ``"own"``, the lane of their execution;
+    ``"any"``, the lanes in turn, for what nothing of its execution can precede; ``"apart"``, a lane that does not hold up
+    the others, for what may have to wait for somebody else's transaction.
     """
 
-    __slots__ = ("constants", "ordered", "query")
+    __slots__ = ("constants", "lane", "query")
 
-    def __init__(self, query: Query, *constants: Any, ordered: bool = True) -> None:
+    def __init__(self, query: Query, *constants: Any, lane: Literal["own", "any", "apart"] = "own") -> None:
         self.query = query
         self.constants = constants
-        self.ordered = ordered
+        self.lane = lane
 
 
 class _Write:
@@ -59,16 +63,19 @@ class GroupCommit:
 
     def __init__(self, dsn: str, lanes: int = 2) -> None:
         self._lanes = [_Lane(dsn, f"writer {number + 1}") for number in range(lanes)]
+        self._apart = _Lane(dsn, "writer apart", {"lock_timeout": LOCK_WAIT})
         self._tasks: list[asyncio.Task[None]] = []
         self._turns = itertools.count()
 
     async def __aenter__(self) -> GroupCommit:
-        self._tasks = [asyncio.create_task(lane.run(), name=f"durable {lane.name}") for lane in self._lanes]
+        self._tasks = [
+            asyncio.create_task(lane.run(), name=f"durable {lane.name}") for lane in (*self._lanes, self._apart)
+        ]
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Flush what was written, for as long as the caller lets it, then close."""
-        for lane in self._lanes:
+        for lane in (*self._lanes, self._apart):
             lane.close()
         try:
             await asyncio.gather(*self._tasks)
@@ -76,7 +83,7 @@ class GroupCommit:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
-            for lane in self._lanes:
+            for lane in (*self._lanes, self._apart):
                 lane.abandon()
 
     def write(self, kind: Kind, execution_id: UUID, row: tuple[Any, ...], size: int = 0) -> asyncio.Future[Row | None]:
@@ -86,15 +93,20 @@ class GroupCommit:
         `asyncpg.DataError` or `asyncpg.IntegrityConstraintViolationError` when PostgreSQL refuses this very row, and
         `StoreUnavailable` when the engine closes before it could be written. If cancelled, it may be written or not.
         """
-        # Starts that were flushed together are ready, and claimed, together: were they all of one lane, the others would idle.
-        choice = hash(execution_id) if kind.ordered else next(self._turns)
-        return self._lanes[choice % len(self._lanes)].add(kind, execution_id, row, size)
+        if kind.lane == "apart":
+            lane = self._apart
+        else:
+            # Starts that were flushed together are ready, and claimed, together: were they all of one lane, the others would
+            # have nothing to do.
+            choice = hash(execution_id) if kind.lane == "own" else next(self._turns)
+            lane = self._lanes[choice % len(self._lanes)]
+        return lane.add(kind, execution_id, row, size)
 
 
 class _Lane:
-    def __init__(self, dsn: str, name: str) -> None:
+    def __init__(self, dsn: str, name: str, settings: Mapping[str, str] | None = None) -> None:
         self.name = name
-        self._link = Link(dsn, name)
+        self._link = Link(dsn, name, more=settings)
         self._waiting: dict[Kind, list[_Write]] = {}
         self._filled = asyncio.Event()
         self._closing = False
@@ -155,6 +167,11 @@ class _Lane:
             while writes:
                 try:
                     rows = await self._link.fetch(kind.query, *columns([w.row for w in writes]), *kind.constants)
+                except asyncpg.LockNotAvailableError:
+                    if not await self._divide(kind, writes):
+                        self._waiting.setdefault(kind, []).extend(w for w in writes if not w.done.cancelled())
+                        await asyncio.sleep(BACKOFF_MIN)
+                    return
                 except (*LOST, *AGAIN) as error:
                     attempt += 1
                     log_lost(self.name, attempt, error)
@@ -174,11 +191,7 @@ class _Lane:
         blamed = isinstance(
             error, asyncpg.DataError | asyncpg.IntegrityConstraintViolationError | asyncpg.ProgramLimitExceededError
         )
-        ids = sorted({write.execution_id.bytes for write in writes})
-        if blamed and len(ids) > 1:
-            middle = ids[len(ids) // 2]
-            await self._flush(kind, [write for write in writes if write.execution_id.bytes < middle])
-            await self._flush(kind, [write for write in writes if write.execution_id.bytes >= middle])
+        if blamed and await self._divide(kind, writes):
             return
         if not blamed:
             log.error("%s failed: %s", kind.query.name, error, exc_info=error)
@@ -187,6 +200,17 @@ class _Lane:
         for write in writes:
             if not write.done.done():
                 write.done.set_exception(error)
+
+    async def _divide(self, kind: Kind, writes: list[_Write]) -> bool:
+        """Flush one half now; the other waits among what has come, so that closing meanwhile answers it too. False when
+        they are all of one execution."""
+        ids = sorted({write.execution_id.bytes for write in writes})
+        if len(ids) == 1:
+            return False
+        middle = ids[len(ids) // 2]
+        self._waiting.setdefault(kind, []).extend(write for write in writes if write.execution_id.bytes >= middle)
+        await self._flush(kind, [write for write in writes if write.execution_id.bytes < middle])
+        return True
 
 
 def _order(write: _Write) -> bytes:

@@ -130,9 +130,10 @@ class CountingRunner(StepRunner):
         keywords: dict[str, Any],
         context: Context,
         variables: contextvars.Context,
+        may_begin: Callable[[], None],
     ) -> Any:
         self._called(context)
-        return await super()._call(step, arguments, keywords, context, variables)
+        return await super()._call(step, arguments, keywords, context, variables, may_begin)
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,7 @@ create table durable.worker (
     worker_id        uuid        not null primary key,
     lease_expires_at timestamptz not null,
     dead             boolean     not null default false,
+    signed_off       boolean     not null default false,
     started_at       timestamptz not null,
     host             text        not null,
     pid              int         not null

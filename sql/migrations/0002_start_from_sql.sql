@@ -39,6 +39,10 @@ begin
             using errcode = 'undefined_object', hint = 'Start a worker that has it, Durable(..., workflows=[...]), once.';
     end if;
     the_queue := coalesce(queue, shape.queue);
+    if the_queue = '' or the_queue = '*' or position(',' in the_queue) > 0 or length(the_queue) > 200 then
+        raise exception 'durable: "%" cannot be the name of a queue', the_queue using errcode = 'invalid_parameter_value',
+            hint = 'Give 1 to 200 characters without comma, and not *.';
+    end if;
     insert into durable.execution as e (execution_id, shape_id, started_by, created_at, due_at, deadline_at, version, priority, status,
                                         workflow, queue, name, tags, input)
     values (the_uuid, shape.shape_id, gen_random_uuid(), durable.clock(), due, due + make_interval(secs => shape.timeout), shape.version,

@@ -6,6 +6,7 @@
 -- $1 owner uuid            a worker marked dead
 -- $2 suspects_only bool    a suspect was in flight: the crash counts against suspects alone
 -- $3 limit int4
+-- $4 crashed bool          false for a worker that had signed off, or is forgotten: nothing is counted
 -- Returns execution_id uuid, queue text
 -- Locks   execution rows in ascending order, then their claims; waits for a record that is being written
 -- Index   claim_by_owner, execution_pkey, claim_pkey
@@ -30,6 +31,6 @@ with page as (
 ), readied as (
     insert into durable.ready (execution_id, ready_at, shape_id, priority, crashes, begun, queue)
     select execution_id, durable.clock(), shape_id, priority,
-           case when $2::bool and crashes = 0 then 0 else crashes + 1 end, true, queue from held
+           case when not $4::bool then crashes when $2::bool and crashes = 0 then 0 else crashes + 1 end, true, queue from held
 )
 select execution_id, queue from held

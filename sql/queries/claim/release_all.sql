@@ -3,11 +3,12 @@
 --
 -- $1 owner uuid
 -- $2 limit int4
+-- $3 except_for uuid[]   whose bodies still run, though they were cancelled
 -- Returns execution_id uuid, queue text
 -- Locks   execution rows in ascending order, then their claims
 -- Index   claim_by_owner, execution_pkey, claim_pkey
 with given as materialized (
-    select execution_id from durable.claim where owner = $1::uuid order by execution_id limit $2::int4
+    select execution_id from durable.claim where owner = $1::uuid and execution_id <> all ($3::uuid[]) order by execution_id limit $2::int4
 ), locked as materialized (
     select g.execution_id, e.queue, e.priority, e.shape_id
       from given g

@@ -34,22 +34,30 @@ with given as materialized (
            select from durable.claim c where c.execution_id = l.execution_id and c.token = l.token for update
      ) c
      where l.stored_status = any ($14::text[])
-), freed as (
-    delete from durable.claim where execution_id = any (array(select execution_id from held))
 ), recorded as (
-    insert into durable.journal (execution_id, seq, attempt, recorded_at, worker_id, seconds, kind, path, value, error)
-    select execution_id, seq, attempt, durable.clock(), $13::uuid, seconds, kind, path, value, error from held where seq is not null
-        on conflict (execution_id, seq) do nothing
+    insert into durable.journal as j (execution_id, seq, attempt, recorded_at, worker_id, seconds, kind, path, value, error)
+    select execution_id, seq, attempt, durable.clock(), $13::uuid, seconds, kind, path,
+           value, error
+      from held
+     where seq is not null
+        on conflict (execution_id, seq) do update set seq = excluded.seq
+           where (j.path, j.kind, j.attempt) = (excluded.path, excluded.kind, excluded.attempt)
+    returning execution_id, seq
+), sure as materialized (
+    select * from (select h.*, (execution_id, seq) in (select execution_id, seq from recorded) as written from held h offset 0) as answer
+     where seq is null or written
+), freed as (
+    delete from durable.claim where execution_id = any (array(select execution_id from sure))
 ), changed as (
     update durable.execution e
        set status = h.status, released_by = h.token, result_seq = h.result_seq, error = h.failure, ended_at = durable.clock()
-      from held h
+      from sure h
      where e.execution_id = any (array[h.execution_id])
     returning e.execution_id, e.workflow, e.status, e.created_at, e.ended_at
 ), listed as (
     insert into durable.ended (created_at, ended_at, execution_id, workflow, status)
     select created_at, ended_at, execution_id, workflow, status from changed
 )
-select n, watchers from held
+select n, watchers from sure
 union all
 select n, watchers from locked where released_by = token

@@ -34,24 +34,29 @@ with given as materialized (
            select from durable.claim c where c.execution_id = l.execution_id and c.token = l.token for update
      ) c
      where l.stored_status = any ($13::text[])
-), freed as (
-    delete from durable.claim where execution_id = any (array(select execution_id from held))
 ), recorded as (
-    insert into durable.journal (execution_id, seq, attempt, recorded_at, run_at, worker_id, seconds, kind, path, value, error)
+    insert into durable.journal as j (execution_id, seq, attempt, recorded_at, run_at, worker_id, seconds, kind, path, value, error)
     select execution_id, seq, attempt, durable.clock(), durable.clock() + make_interval(secs => run_in), $12::uuid, seconds, kind, path,
            value, error
       from held
      where seq is not null
-        on conflict (execution_id, seq) do nothing
+        on conflict (execution_id, seq) do update set seq = excluded.seq
+           where (j.path, j.kind, j.attempt) = (excluded.path, excluded.kind, excluded.attempt)
+    returning execution_id, seq
+), sure as materialized (
+    select * from (select h.*, (execution_id, seq) in (select execution_id, seq from recorded) as written from held h offset 0) as answer
+     where seq is null or written
+), freed as (
+    delete from durable.claim where execution_id = any (array(select execution_id from sure))
 ), changed as (
     update durable.execution e
        set status = 'waiting', released_by = h.token
-      from held h
+      from sure h
      where e.execution_id = any (array[h.execution_id])
 ), asleep as (
     insert into durable.wake (execution_id, due_at)
-    select execution_id, least(durable.clock() + make_interval(secs => delay), deadline_at) from held
+    select execution_id, least(durable.clock() + make_interval(secs => delay), deadline_at) from sure
 )
-select n from held
+select n from sure
 union all
 select n from locked where released_by = token

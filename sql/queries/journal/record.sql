@@ -1,4 +1,5 @@
--- Append records, each under its claim. A record whose claim is gone is not written; one that is sent again is found written.
+-- Append records, each under its claim. A record whose claim is gone is not written; one that is sent again is found written; one whose
+-- place another has taken is refused.
 -- A record shows that its execution does not kill workers: it clears the crashes counted so far.
 --
 -- $1  execution_id uuid[]   in ascending order
@@ -28,10 +29,14 @@ with given as materialized (
     update durable.claim set crashes = 0
      where execution_id = any (array(select execution_id from held where crashes > 0))
 ), recorded as (
-    insert into durable.journal (execution_id, seq, attempt, recorded_at, run_at, worker_id, seconds, kind, path, value, error)
+    insert into durable.journal as j (execution_id, seq, attempt, recorded_at, run_at, worker_id, seconds, kind, path, value, error)
     select execution_id, seq, attempt, durable.clock(), durable.clock() + make_interval(secs => delay), $11::uuid, seconds, kind, path,
            value, error
       from held
-        on conflict (execution_id, seq) do nothing
+        on conflict (execution_id, seq) do update set seq = excluded.seq
+           where (j.path, j.kind, j.attempt) = (excluded.path, excluded.kind, excluded.attempt)
+    returning execution_id, seq
 )
-select n from held
+select n
+  from (select n, (execution_id, seq) in (select execution_id, seq from recorded) as written from held offset 0) as answer
+ where written

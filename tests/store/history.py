@@ -1,0 +1,135 @@
+"""A database with a past: many finished executions, a backlog, sleepers, and claims of a living and of a dead worker.
+
+Owns: making it with a few statements, and asking PostgreSQL what a query file costs in it. Nothing is changed by asking.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from durable.store.connection import Connection
+from durable.store.queries import load
+from tests.store.rows import QUEUE, SHAPE, Worker
+
+WORKFLOWS = 5
+TAGGED = 200
+
+_ID = "lpad(to_hex(n), 32, '0')::uuid"
+_AT = "timestamptz '2025-01-01' + n * interval '1 second'"
+_EXECUTIONS = f"""
+insert into durable.execution (execution_id, shape_id, started_by, created_at, due_at, ended_at, version, result_seq, priority,
+                               status, workflow, queue, tags, input)
+select {_ID}, {SHAPE}, gen_random_uuid(), {_AT}, {_AT}, case when $3 <> 'pending' then {_AT} end, 1,
+       case when $3 <> 'pending' then 1 end, 0, case when $3 <> 'pending' and n % 10 = 0 then 'failed' else $3 end,
+       'flow' || (n % {WORKFLOWS} + 1), '{QUEUE}', case when n <= {TAGGED} then '{{"rare": 1}}'::jsonb end, '{{}}'
+  from generate_series($1::int, $2::int) as n
+"""
+_ENDED = """
+insert into durable.ended (created_at, ended_at, execution_id, workflow, status)
+select created_at, ended_at, execution_id, workflow, status from durable.execution where ended_at is not null
+"""
+_JOURNAL = f"""
+insert into durable.journal (execution_id, seq, attempt, recorded_at, worker_id, seconds, kind, path, value)
+select {_ID}, 1, 1, {_AT}, '{UUID(int=1)}', 0.5, 'completed', 'step', '{{}}' from generate_series($1::int, $2::int) as n
+"""
+_READY = f"""
+insert into durable.ready (execution_id, ready_at, shape_id, priority, crashes, begun, queue)
+select {_ID}, {_AT}, {SHAPE}, 0, 0, false, '{QUEUE}' from generate_series($1::int, $2::int) as n
+"""
+_WAKE = f"""
+insert into durable.wake (execution_id, due_at)
+select {_ID}, durable.clock() + (n - $3::int) * interval '1 hour' from generate_series($1::int, $2::int) as n
+"""
+_SHAPES = """
+insert into durable.shape (shape_id, workflow, version, tree, queue, priority, first_seen_at, last_seen_at)
+select 6 + n, 'flow' || n, 1, '{}', 'default', 0, now(), now() from generate_series(1, $1::int) as n
+"""
+
+
+@dataclass
+class Past:
+    """What stands in the database, by numbers."""
+
+    finished: list[UUID]
+    ready: list[UUID]
+    worker: Worker
+    claims: list[tuple[UUID, UUID]]
+    dead: Worker
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one run of a statement took: buffers hit or read, rows that scans met (also those they threw away), and the
+    tables that were scanned from end to end."""
+
+    buffers: int
+    rows: int
+    scanned: frozenset[str]
+
+
+async def make(connection: Connection, *, finished: int, backlog: int, sleeping: int, claimed: int = 200) -> Past:
+    """Fill an empty migrated database. Of the sleepers 50 are due."""
+    end = finished + backlog + sleeping
+    await connection.execute("set synchronous_commit = off")
+    await connection.execute(_SHAPES, WORKFLOWS)
+    await connection.execute(_EXECUTIONS, 1, finished, "completed")
+    await connection.execute(_ENDED)
+    await connection.execute(_JOURNAL, 1, finished)
+    await connection.execute(_EXECUTIONS, finished + 1, end, "pending")
+    await connection.execute(_READY, finished + 1, finished + backlog)
+    await connection.execute(_WAKE, finished + backlog + 1, end, finished + backlog + 50)
+    worker, dead = Worker(), Worker()
+    await worker.register(connection)
+    await dead.register(connection, -1.0)
+    claims = await worker.born(connection, claimed)
+    await dead.born(connection, claimed)
+    ids = [UUID(int=n) for n in range(1, end + 1)]
+    return Past(ids[:finished], ids[finished : finished + backlog], worker, claims, dead)
+
+
+async def cost(connection: Connection, name: str, *arguments: object) -> Cost:
+    """What a query file costs here, with the plan of a prepared statement. Rolled back."""
+    query = load(name)
+    types = ", ".join(type for _, type in query.parameters)
+    given = ", ".join(literal(argument, type) for argument, (_, type) in zip(arguments, query.parameters, strict=True))
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        await connection.execute(f"prepare measured{f'({types})' if types else ''} as {query.sql}")
+        explained = f"explain (analyze, buffers, format json) execute measured{f'({given})' if given else ''}"
+        (plan,) = json.loads(await connection.fetchval(explained))
+    finally:
+        await transaction.rollback()
+        await connection.execute("deallocate measured")
+    nodes = list(_nodes(plan["Plan"]))
+    top = plan["Plan"]
+    return Cost(
+        buffers=top.get("Shared Hit Blocks", 0) + top.get("Shared Read Blocks", 0),
+        rows=sum(_rows_met(node) for node in nodes),
+        scanned=frozenset(node["Relation Name"] for node in nodes if node["Node Type"] == "Seq Scan"),
+    )
+
+
+def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield node
+    for child in node.get("Plans", ()):
+        yield from _nodes(child)
+
+
+def _rows_met(node: dict[str, Any]) -> int:
+    if not node["Node Type"].endswith(("Index Scan", "Index Only Scan", "Heap Scan", "Seq Scan")):
+        return 0
+    met = node["Actual Rows"] + node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Index Recheck", 0)
+    return round(met * node["Actual Loops"])
+
+
+def literal(value: object, type: str) -> str:
+    """A value as SQL text of a type."""
+    if isinstance(value, list):
+        return f"array[{', '.join(literal(item, type.removesuffix('[]')) for item in value)}]::{type}"
+    text = "null" if value is None else "'" + str(value).replace("'", "''") + "'"
+    return f"{text}::{type}"

@@ -1,0 +1,150 @@
+"""Rows for tests that speak to the store directly: what an engine would write, without an engine.
+
+Owns: executions in any place, the kinds of write with one owner, and what the tables say afterwards. A worker made here has
+a row with a lease and nothing that runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID
+
+from durable.ids import new_id, new_token
+from durable.model.status import Change, stored_sources
+from durable.store import claims
+from durable.store.connection import Connection, Row, columns, connect
+from durable.store.executions import NewExecution, births
+from durable.store.group_commit import Kind
+from durable.store.queries import load
+
+SHAPE = 7
+QUEUE = "default"
+ENDING = stored_sources(Change.COMPLETE)
+CANCELLING = stored_sources(Change.CANCEL)
+WAKING = stored_sources(Change.WAKE)
+
+PLACES = """
+select name from (select execution_id, 'ready' as name from durable.ready
+                  union all select execution_id, 'claim' from durable.claim
+                  union all select execution_id, 'wake' from durable.wake
+                  union all select execution_id, 'ended' from durable.ended) as place
+ where execution_id = $1
+"""
+
+
+@asynccontextmanager
+async def connections(dsn: str, count: int) -> AsyncIterator[list[Connection]]:
+    """Connections as a worker opens them."""
+    opened: list[Connection] = []
+    try:
+        for _ in range(count):
+            opened.append(await connect(dsn, "test"))  # noqa: PERF401 - what was opened before one fails is closed
+        yield opened
+    finally:
+        for connection in opened:
+            connection.terminate()
+
+
+async def run(connection: Connection, name: str, *arguments: object) -> list[Row]:
+    """Run a query file."""
+    return await connection.fetch(load(name).sql, *arguments)
+
+
+async def send(connection: Connection, kind: Kind, *rows: tuple[Any, ...]) -> list[Row]:
+    """Write rows of one kind, as a flush does."""
+    return await connection.fetch(kind.query.sql, *columns(rows), *kind.constants)
+
+
+class Worker:
+    """An owner of claims, with its kinds of write."""
+
+    def __init__(self) -> None:
+        self.id = new_token()
+        self.start = births(self.id).generated
+        self.record = claims.recording(self.id)
+        self.finish = claims.finishing(self.id, ENDING)
+        self.suspend = claims.suspending(self.id, stored_sources(Change.SUSPEND))
+        self.release = claims.releasing()
+
+    async def register(self, connection: Connection, lease: float = 60.0) -> Worker:
+        """Write its row, with a lease of so many seconds; a negative one has lapsed already."""
+        await run(connection, "worker/register", self.id, lease, "host", 1)
+        return self
+
+    async def take(self, connection: Connection, want: int = 10, token: UUID | None = None) -> list[Row]:
+        """Claim what is ready."""
+        return await run(connection, "claim/take", self.id, token or new_token(), [QUEUE], [want], [SHAPE], 1)
+
+    async def born(self, connection: Connection, count: int = 1) -> list[tuple[UUID, UUID]]:
+        """Executions claimed at birth: ids with tokens, in order of id."""
+        news = [new(token=new_token()) for _ in range(count)]
+        await send(connection, self.start, *(n.row() for n in news))
+        return sorted((n.execution_id, n.token) for n in news if n.token is not None)
+
+
+def new(
+    execution_id: UUID | None = None,
+    *,
+    token: UUID | None = None,
+    delay: float | None = None,
+    input: str = "{}",
+    workflow: str = "flow",
+) -> NewExecution:
+    """A start, with a new id and a new operation."""
+    return NewExecution(
+        execution_id=execution_id or new_id(),
+        name=None,
+        operation=new_token(),
+        shape_id=SHAPE,
+        workflow=workflow,
+        version=1,
+        queue=QUEUE,
+        priority=0,
+        tags=None,
+        input=input,
+        scheduled_at=None,
+        delay=delay,
+        timeout=None,
+        chosen_id=execution_id is not None,
+        token=token,
+    )
+
+
+def recorded(execution_id: UUID, token: UUID, seq: int = 1, value: str = '{"by": "step"}') -> tuple[Any, ...]:
+    """A row of `journal/record`."""
+    return (execution_id, token, seq, f"step{seq}", "completed", 1, value, None, None, 0.5)
+
+
+def finished(execution_id: UUID, token: UUID, seq: int | None = 1) -> tuple[Any, ...]:
+    """A row of `execution/finish`, with a last record, or with seq=None without one."""
+    last = (None,) * 7 if seq is None else (seq, f"step{seq}", "completed", 1, '{"done": true}', None, 0.5)
+    return (execution_id, token, "completed", seq or 0, None, *last)
+
+
+def suspended(execution_id: UUID, token: UUID, seq: int | None = 1, delay: float = 60.0) -> tuple[Any, ...]:
+    """A row of `execution/suspend`, with a failed attempt to record, or with seq=None without one."""
+    last = (None,) * 8 if seq is None else (seq, "step", "failed", seq, None, '{"type": "E"}', delay, 0.5)
+    return (execution_id, token, delay, *last)
+
+
+async def cancel(connection: Connection, execution_id: UUID, operation: UUID) -> Row | None:
+    """Cancel in one transaction, as a client does."""
+    async with connection.transaction():
+        if not await run(connection, "execution/lock", execution_id):
+            return None  # what is not locked may be started, and claimed, at this moment
+        await run(connection, "execution/displace", execution_id, CANCELLING)
+        (row,) = await run(connection, "execution/cancel", execution_id, operation, None, CANCELLING)
+    return row
+
+
+async def places(connection: Connection, execution_id: UUID) -> list[str]:
+    """Where an execution stands: one place, if all is well."""
+    return [row["name"] for row in await connection.fetch(PLACES, execution_id)]
+
+
+async def journal(connection: Connection, execution_id: UUID) -> list[tuple[int, UUID]]:
+    """What is recorded: the numbers of the records, and which worker wrote them."""
+    query = "select seq, worker_id from durable.journal where execution_id = $1 order by seq"
+    return [(row["seq"], row["worker_id"]) for row in await connection.fetch(query, execution_id)]

@@ -1,0 +1,120 @@
+"""Whoever acts on many executions at once takes its locks in one order: nothing deadlocks, and every call succeeds."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from uuid import UUID
+
+import pytest
+
+from durable.ids import new_token
+from durable.store.connection import Connection
+from tests.store import rows
+from tests.store.rows import Worker
+from tests.support.invariants import assert_invariants
+
+EXECUTIONS = 40
+CLIENTS = 8
+DEADLOCKS = "select deadlocks from pg_stat_database where datname = current_database()"
+
+
+class Client:
+    """Somebody who does one of everything, over a random part of the executions, in the order in which the library does."""
+
+    def __init__(self, connection: Connection, workers: Sequence[Worker], ids: Sequence[UUID], seed: int) -> None:
+        self.connection = connection
+        self.workers = workers
+        self.ids = ids
+        self.random = random.Random(seed)
+
+    async def act(self) -> None:
+        """Do one thing."""
+        acts = (self.claim, self.claim, self.record, self.finish, self.suspend, self.release)
+        await self.random.choice(
+            (*acts, self.fire, self.reap, self.watch, self.cancel, self.start, self.give_all_back)
+        )()
+
+    async def claims_of(self, worker: Worker) -> list[tuple[UUID, UUID]]:
+        """Some claims of a worker, ascending by id as a flush sorts them. They may be gone by the time of the write."""
+        found = await self.connection.fetch("select execution_id, token from durable.claim where owner = $1", worker.id)
+        some = self.random.sample(found, self.random.randint(0, len(found)))
+        return sorted((row["execution_id"], row["token"]) for row in some)
+
+    async def claim(self) -> None:
+        await self.random.choice(self.workers).take(self.connection, want=self.random.randint(1, EXECUTIONS))
+
+    async def record(self) -> None:
+        worker = self.random.choice(self.workers)
+        if claims := await self.claims_of(worker):
+            seq = self.random.randint(2, 1000)
+            await rows.send(self.connection, worker.record, *(rows.recorded(*claim, seq) for claim in claims))
+
+    async def finish(self) -> None:
+        worker = self.random.choice(self.workers)
+        if claims := (await self.claims_of(worker))[:2]:
+            await rows.send(self.connection, worker.finish, *(rows.finished(*claim) for claim in claims))
+
+    async def suspend(self) -> None:
+        worker = self.random.choice(self.workers)
+        if claims := await self.claims_of(worker):
+            asleep = (rows.suspended(*claim, seq=None, delay=0.0) for claim in claims)
+            await rows.send(self.connection, worker.suspend, *asleep)
+
+    async def release(self) -> None:
+        worker = self.random.choice(self.workers)
+        if claims := await self.claims_of(worker):
+            await rows.send(self.connection, worker.release, *claims)
+
+    async def fire(self) -> None:
+        await rows.run(self.connection, "wake/fire", self.random.randint(1, EXECUTIONS), rows.WAKING)
+
+    async def reap(self) -> None:
+        await rows.run(self.connection, "claim/reap", self.random.choice(self.workers).id, False, 20, True)
+
+    async def give_all_back(self) -> None:
+        await rows.run(self.connection, "claim/release_all", self.random.choice(self.workers).id, 20, [])
+
+    async def watch(self) -> None:
+        some = sorted(self.random.sample(self.ids, self.random.randint(1, len(self.ids))))
+        await rows.run(self.connection, "execution/watch", some, new_token())
+
+    async def cancel(self) -> None:
+        if self.random.random() < 0.2:
+            await rows.cancel(self.connection, self.random.choice(self.ids), new_token())
+
+    async def start(self) -> None:
+        news = [rows.new(id) for id in sorted(self.random.sample(self.ids, 5))]
+        await rows.send(self.connection, self.workers[0].start, *(new.row() for new in news))
+
+
+async def storm(dsn: str, seed: int, rounds: int) -> None:
+    """Let many clients act on the same executions at once."""
+    ids = [new_token() for _ in range(EXECUTIONS)]
+    async with rows.connections(dsn, CLIENTS + 1) as (direct, *connections):
+        workers = [await Worker().register(direct) for _ in range(4)]
+        news = [rows.new(id) for id in sorted(ids[::2])]  # the others are started in the storm, by several at once
+        await rows.send(direct, workers[0].start, *(new.row() for new in news))
+        clients = [Client(connection, workers, ids, seed + n) for n, connection in enumerate(connections)]
+
+        async def work(client: Client) -> None:
+            for _ in range(rounds):
+                await client.act()
+
+        async with asyncio.TaskGroup() as group:
+            for client in clients:
+                group.create_task(work(client))
+        assert await direct.fetchval(DEADLOCKS) == 0
+    await assert_invariants(dsn)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_concurrent_writes_over_the_same_executions_never_deadlock(database: str, seed: int) -> None:
+    await storm(database, seed * 1000, rounds=150)
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("seed", range(3, 13))
+async def test_long_storms_over_the_same_executions_never_deadlock(database: str, seed: int) -> None:
+    await storm(database, seed * 1000, rounds=1_000)

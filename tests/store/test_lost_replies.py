@@ -1,0 +1,246 @@
+"""Law 13 at the store: a write whose reply was cut off after COMMIT, or whose connection was closed before it was sent, is
+sent again by the group commit, and is there once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from durable.ids import new_token
+from durable.store.claims import take
+from durable.store.connection import LOST, Connection, Link
+from durable.store.executions import Executions
+from durable.store.group_commit import GroupCommit, Kind
+from tests.store import rows
+from tests.store.rows import Worker
+from tests.support.invariants import assert_invariants
+from tests.support.proxy import Fault, Proxy
+
+Cut = Callable[[Proxy, str], Fault]
+
+
+def before(proxy: Proxy, sql: str) -> Fault:
+    return proxy.cut_before(lambda executed: executed == sql)
+
+
+def after_commit(proxy: Proxy, sql: str) -> Fault:
+    return proxy.cut_after_commit(lambda executed: executed == sql)
+
+
+cuts = pytest.mark.parametrize("cut", [before, after_commit])
+
+
+@dataclass
+class World:
+    """A database, a proxy before it, and a worker that is registered."""
+
+    dsn: str
+    proxy: Proxy
+    direct: Connection
+    worker: Worker
+
+    async def write(self, cut: Cut, kind: Kind, *given: tuple[Any, ...]) -> list[Any]:
+        """Write by the group commit, in one flush that is cut, all rows in the order of their ids."""
+        async with GroupCommit(self.proxy.dsn, lanes=1) as commit:
+            fault = cut(self.proxy, kind.query.sql)
+            answers = await asyncio.gather(*(commit.write(kind, row[0], row) for row in given))
+            assert fault.struck == 1
+            return answers
+
+    async def places(self, execution_id: UUID) -> list[str]:
+        return await rows.places(self.direct, execution_id)
+
+    async def journal(self, execution_id: UUID) -> list[tuple[int, UUID]]:
+        return await rows.journal(self.direct, execution_id)
+
+
+@pytest.fixture
+async def world(database: str) -> AsyncIterator[World]:
+    async with Proxy(database) as proxy, rows.connections(database, 1) as (direct,):
+        yield World(database, proxy, direct, await Worker().register(direct))
+    await assert_invariants(database)
+
+
+@cuts
+async def test_a_start_is_stored_once_and_stays_created(world: World, cut: Cut) -> None:
+    ready, delayed, born = rows.new(), rows.new(delay=60), rows.new(token=new_token())
+    answers = await world.write(cut, world.worker.start, ready.row(), delayed.row(), born.row())
+    assert [answer["created"] for answer in answers] == [True] * 3
+    assert [await world.places(new.execution_id) for new in (ready, delayed, born)] == [["ready"], ["wake"], ["claim"]]
+
+
+@cuts
+async def test_a_start_of_an_id_that_another_has_started_stays_not_created(world: World, cut: Cut) -> None:
+    first = rows.new()
+    await rows.send(world.direct, world.worker.start, first.row())
+    again = rows.new(first.execution_id, token=new_token())
+    (answer,) = await world.write(cut, world.worker.start, again.row())
+    assert (answer["created"], answer["existing_workflow"]) == (False, "flow")
+    assert await world.places(first.execution_id) == ["ready"]
+
+
+@cuts
+async def test_two_starts_of_one_id_in_one_flush_create_it_once(world: World, cut: Cut) -> None:
+    first = rows.new()
+    second = rows.new(first.execution_id)
+    answers = await world.write(cut, world.worker.start, first.row(), second.row())
+    assert sorted(answer["created"] for answer in answers) == [False, True]
+
+
+@cuts
+async def test_a_record_is_stored_once(world: World, cut: Cut) -> None:
+    born = await world.worker.born(world.direct, 3)
+    answers = await world.write(cut, world.worker.record, *(rows.recorded(*claim) for claim in born))
+    assert None not in answers
+    assert [await world.journal(id) for id, _ in born] == [[(1, world.worker.id)]] * 3
+
+
+@cuts
+@pytest.mark.parametrize("seq", [1, None], ids=["with its last record", "without a record"])
+async def test_a_finish_is_stored_once(world: World, cut: Cut, seq: int | None) -> None:
+    (claim,) = await world.worker.born(world.direct)
+    (answer,) = await world.write(cut, world.worker.finish, rows.finished(*claim, seq))
+    assert answer is not None
+    assert await world.places(claim[0]) == ["ended"]
+    assert await world.journal(claim[0]) == ([(1, world.worker.id)] if seq else [])
+
+
+@cuts
+async def test_a_finish_names_the_watchers_again_when_it_is_sent_again(world: World, cut: Cut) -> None:
+    (claim,) = await world.worker.born(world.direct)
+    watcher = new_token()
+    await rows.run(world.direct, "execution/watch", [claim[0]], watcher)
+    (answer,) = await world.write(cut, world.worker.finish, rows.finished(*claim))
+    assert answer is not None
+    assert answer["watchers"] == [watcher]
+
+
+@cuts
+@pytest.mark.parametrize("seq", [1, None], ids=["with its last record", "without a record"])
+async def test_a_suspension_is_stored_once(world: World, cut: Cut, seq: int | None) -> None:
+    (claim,) = await world.worker.born(world.direct)
+    (answer,) = await world.write(cut, world.worker.suspend, rows.suspended(*claim, seq))
+    assert answer is not None
+    assert await world.places(claim[0]) == ["wake"]
+    assert await world.journal(claim[0]) == ([(1, world.worker.id)] if seq else [])
+
+
+@cuts
+async def test_a_suspension_that_was_woken_and_claimed_before_it_is_sent_again_touches_nothing(
+    world: World, cut: Cut
+) -> None:
+    (claim,) = await world.worker.born(world.direct)
+    row = rows.suspended(*claim, delay=0.0)
+    await rows.send(world.direct, world.worker.suspend, row)
+    await rows.run(world.direct, "wake/fire", 10, rows.WAKING)
+    (taken,) = await world.worker.take(world.direct)
+    assert taken["execution_id"] == claim[0]
+    (answer,) = await world.write(cut, world.worker.suspend, row)
+    assert answer is not None, "it finds itself done"
+    assert await world.places(claim[0]) == ["claim"]
+
+
+@cuts
+async def test_a_release_is_done_once(world: World, cut: Cut) -> None:
+    (claim,) = await world.worker.born(world.direct)
+    await world.write(cut, world.worker.release, claim)
+    assert await world.places(claim[0]) == ["ready"]
+
+
+@cuts
+async def test_a_release_sent_again_leaves_the_next_claim_alone(world: World, cut: Cut) -> None:
+    (claim,) = await world.worker.born(world.direct)
+    await rows.send(world.direct, world.worker.release, claim)
+    await world.worker.take(world.direct)
+    (answer,) = await world.write(cut, world.worker.release, claim)
+    assert answer is None
+    assert await world.places(claim[0]) == ["claim"]
+
+
+@cuts
+async def test_a_claim_gives_the_same_rows_when_it_is_sent_again_and_takes_no_others(world: World, cut: Cut) -> None:
+    news = [rows.new() for _ in range(4)]
+    await rows.send(world.direct, world.worker.start, *(new.row() for new in news))
+    link, token = Link(world.proxy.dsn, "test"), new_token()
+    arguments = (link, world.worker.id, token, {rows.QUEUE: 2}, [rows.SHAPE], 1)
+    sql = rows.load("claim/take").sql
+    fault = cut(world.proxy, sql)
+    try:
+        with pytest.raises(LOST):
+            await take(*arguments, again=False)
+        assert fault.struck == 1
+        taken = {row["execution_id"] for row in await take(*arguments, again=True)}
+        again = {row["execution_id"] for row in await take(*arguments, again=True)}
+    finally:
+        await link.close()
+    assert len(taken) == 2
+    assert again == taken
+    owned = await world.direct.fetch("select execution_id from durable.claim where token = $1", token)
+    assert {row["execution_id"] for row in owned} == taken
+
+
+@cuts
+async def test_what_is_due_becomes_ready_once(world: World, cut: Cut) -> None:
+    claims = await world.worker.born(world.direct, 2)
+    await rows.send(world.direct, world.worker.suspend, *(rows.suspended(*claim, delay=0.0) for claim in claims))
+    link = Link(world.proxy.dsn, "test")
+    fault = cut(world.proxy, rows.load("wake/fire").sql)
+    try:
+        await link.fetch_surely(rows.load("wake/fire"), 10, rows.WAKING)
+    finally:
+        await link.close()
+    assert fault.struck == 1
+    assert [await world.places(id) for id, _ in claims] == [["ready"]] * 2
+
+
+@cuts
+async def test_a_crash_is_counted_once(world: World, cut: Cut) -> None:
+    dead = await Worker().register(world.direct, -1.0)
+    claims = await dead.born(world.direct, 3)
+    link = Link(world.proxy.dsn, "test")
+    try:
+        fault = cut(world.proxy, rows.load("worker/bury").sql)
+        (buried,) = await link.fetch_surely(rows.load("worker/bury"), dead.id)
+        assert (fault.struck, buried["suspects_in_flight"]) == (1, False)
+        fault = cut(world.proxy, rows.load("claim/reap").sql)
+        await link.fetch_surely(rows.load("claim/reap"), dead.id, False, 500, True)
+        assert fault.struck == 1
+    finally:
+        await link.close()
+    assert [await world.places(id) for id, _ in claims] == [["ready"]] * 3
+    crashes = await world.direct.fetch("select distinct crashes from durable.ready")
+    assert [row["crashes"] for row in crashes] == [1]
+
+
+@cuts
+@pytest.mark.parametrize("name", ["execution/lock", "execution/displace", "execution/cancel", "COMMIT;"])
+async def test_a_cancel_is_done_once_and_says_that_it_was_this_one(world: World, cut: Cut, name: str) -> None:
+    (claim,) = await world.worker.born(world.direct)
+    executions = Executions(world.proxy.dsn)
+    fault = cut(world.proxy, name if name == "COMMIT;" else rows.load(name).sql)
+    try:
+        row = await executions.cancel(claim[0], new_token(), "enough", rows.CANCELLING)
+        other = await executions.cancel(claim[0], new_token(), "more", rows.CANCELLING)
+    finally:
+        await executions.close()
+    assert fault.struck == 1
+    assert (row and row["changed"], other and other["changed"]) == (True, False)
+    assert await world.places(claim[0]) == ["ended"]
+
+
+@cuts
+async def test_a_watcher_is_written_down_once(world: World, cut: Cut) -> None:
+    (claim,) = await world.worker.born(world.direct)
+    executions, watcher = Executions(world.proxy.dsn), new_token()
+    fault = cut(world.proxy, rows.load("execution/watch").sql)
+    try:
+        (row,) = await executions.fetch("execution/watch", [claim[0]], watcher)
+    finally:
+        await executions.close()
+    assert (fault.struck, row["execution_id"]) == (1, claim[0])
+    assert await world.direct.fetchval("select watchers from durable.execution") == [watcher]
