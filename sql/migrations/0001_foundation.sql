@@ -76,7 +76,7 @@ create table durable.execution (
     constraint status_is_known check (status in ('pending', 'waiting', 'compensating', 'completed', 'failed', 'cancelled',
         'compensated', 'compensation_failed')),
     constraint only_the_ended_have_an_end check ((ended_at is null) = (status in ('pending', 'waiting', 'compensating')))
-) with (fillfactor = 70);
+) with (fillfactor = 50);
 comment on column durable.execution.name is 'The id as the caller gave it; null when it was generated, or is a UUID itself.';
 comment on column durable.execution.started_by is 'The operation that created it: a start that is sent again finds itself.';
 comment on column durable.execution.released_by is 'The claim or operation that last ended or suspended it, found by one sent again.';
