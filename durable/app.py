@@ -184,7 +184,7 @@ class Durable(Client):
         listener = Listener(dsn, process, channels, self._message, self._connected)
         runner = StepRunner(self._codec, threads=self._threads, processes=self._processes)
         stack.callback(runner.close)
-        waiter = Waiter(executions, process, self._runs_here, lambda: POLL_HEALTHY if listener.healthy else POLL_DEAF)
+        waiter = Waiter(dsn, process, self._runs_here, lambda: POLL_HEALTHY if listener.healthy else POLL_DEAF)
         supervisor = None
         if self._worker:
             supervisor = Supervisor(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from typing import Any
 
 import msgspec
 
@@ -17,7 +18,7 @@ from durable.engine.context import Context, Engine
 from durable.engine.journal import Blocked, Completed, Failed, Journal, Outcome, Past, Record, Subject, Value
 from durable.engine.step_runner import NotBegun, StepRunner
 from durable.errors import DeadlineExceeded, InternalError, StepAborted, WorkerCrashed
-from durable.model.definition import Block, Definition, Node, Step
+from durable.model.definition import Block, Definition, Step
 from durable.model.failure import Failure
 
 RETRY_IN_PLACE = 0.25  # seconds; a shorter pause is not worth giving up the slot and claiming it again
@@ -37,7 +38,7 @@ class _StepFailed(Exception):
 class Interpreter:
     """Interprets one definition for one execution. `run` may be called once."""
 
-    __slots__ = ("definition", "engine", "journal", "max_crashes", "pending", "runner", "subject")
+    __slots__ = ("definition", "engine", "journal", "max_crashes", "pending", "runner", "subject", "task")
 
     def __init__(
         self,
@@ -56,9 +57,11 @@ class Interpreter:
         self.max_crashes = max_crashes
         self.engine = engine
         self.pending: Record | None = None
+        self.task: asyncio.Task[Any] | None = None
 
     async def run(self) -> Outcome:
         """Go on from where the journal ends. Raises `Interruption` when it may not; cancelling it cancels the step."""
+        self.task = asyncio.current_task()
         if self.subject.deadline_passed:
             return self.deadline_exceeded()
         try:
@@ -79,18 +82,15 @@ class Interpreter:
     async def _block(self, block: Block, prefix: str, value: Value, *, last: bool) -> Value | Blocked:
         final = len(block.nodes) - 1
         for position, node in enumerate(block.nodes):
-            done = await self._node(node, prefix + node.name, value, last=last and position == final)
+            match node:
+                case Step():
+                    done = await self._step(node, prefix + node.name, value, last=last and position == final)
+                case _:
+                    raise InternalError(f"{type(node).__name__} {prefix + node.name!r} cannot be interpreted yet")
             if isinstance(done, Blocked):
                 return done
             value = done
         return value
-
-    async def _node(self, node: Node, path: str, value: Value, *, last: bool) -> Value | Blocked:
-        match node:
-            case Step():
-                return await self._step(node, path, value, last=last)
-            case _:
-                raise InternalError(f"{type(node).__name__} {path!r} cannot be interpreted yet")
 
     async def _step(self, step: Step, path: str, value: Value, *, last: bool) -> Value | Blocked:
         past = self.subject.history.by_path.get(path, _NOTHING)
@@ -158,13 +158,13 @@ class Interpreter:
         if error is not None:
             record.kind = "failed"
             record.error = _encode(Failure.of(error)).decode()
-        await self._forget_cancellations()
+        if self.task is not None and self.task.cancelling():
+            await self._forget_cancellations(self.task)
         return record, error
 
-    async def _forget_cancellations(self) -> None:
+    async def _forget_cancellations(self, task: asyncio.Task[Any]) -> None:
         """A body may have cancelled its own task, which is ours: that must not hit what follows."""
-        task = asyncio.current_task()
-        while task is not None and task.cancelling() and not self.journal.stopping():
+        while task.cancelling() and not self.journal.stopping():
             try:
                 await asyncio.sleep(0)  # where one that was not delivered yet arrives
             except asyncio.CancelledError:

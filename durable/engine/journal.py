@@ -39,7 +39,7 @@ class Past:
     """What is recorded at one path."""
 
     completed: Record | None = None
-    failures: list[Record] = field(default_factory=list[Record])
+    failures: tuple[Record, ...] = ()
 
 
 class History:
@@ -55,12 +55,15 @@ class History:
 
     def add(self, record: Record) -> None:
         """Take in a record that is durable."""
-        past = self.by_path.setdefault(record.path, Past())
+        past = self.by_path.get(record.path)
+        if past is None:
+            past = self.by_path[record.path] = Past()
         if record.kind == "completed":
             past.completed = record
         else:
-            past.failures.append(record)
-        self.next_seq = max(self.next_seq, record.seq + 1)
+            past.failures += (record,)
+        if record.seq >= self.next_seq:
+            self.next_seq = record.seq + 1
 
 
 @dataclass(slots=True)

@@ -35,6 +35,7 @@ class Standing:
     ) -> None:
         self._dsn = dsn
         self._lease = lease
+        self._margin = lease * MARGIN
         self._on_lapse = on_lapse
         self._on_return = on_return
         self._on_lapsed_peers = on_lapsed_peers
@@ -48,7 +49,7 @@ class Standing:
     @property
     def well(self) -> bool:
         """Whether something new may begin here."""
-        return not self.lapsed and self._keeper.holds(self._lease * MARGIN)
+        return not self.lapsed and time.monotonic() + self._margin < self._keeper.valid_until
 
     @property
     def holds(self) -> bool:
@@ -69,13 +70,13 @@ class Standing:
             if self.well:
                 self._news.clear()
                 try:
-                    async with asyncio.timeout(self._keeper.valid_until - self._lease * MARGIN - time.monotonic()):
+                    async with asyncio.timeout(self._keeper.valid_until - self._margin - time.monotonic()):
                         await self._news.wait()
                 except TimeoutError:
                     pass
                 continue
             self._lapse()
-            while not self._keeper.holds(self._lease * MARGIN):
+            while not self._keeper.holds(self._margin):
                 if self._dead:
                     await self._be_reborn()
                 await asyncio.sleep(LOOK_SECONDS)

@@ -11,9 +11,10 @@ import logging
 from collections.abc import Callable, Iterable
 from uuid import UUID
 
-from durable.errors import EngineNotRunning, StoreUnavailable, UnknownExecution
+from durable.errors import EngineNotRunning, UnknownExecution
 from durable.runtime.owned import Ended
-from durable.store.executions import Executions
+from durable.store.connection import Link
+from durable.store.queries import load
 
 log = logging.getLogger("durable.runtime")
 
@@ -25,12 +26,12 @@ class Waiter:
 
     def __init__(
         self,
-        executions: Executions,
+        dsn: str,
         process: UUID,
         runs_here: Callable[[UUID], bool],
         poll_seconds: Callable[[], float],
     ) -> None:
-        self._executions = executions
+        self._link = Link(dsn, "waiter")
         self._process = process
         self._runs_here = runs_here
         self._poll_seconds = poll_seconds
@@ -99,24 +100,22 @@ class Waiter:
             for future in self._futures.values():
                 if not future.done():
                     future.set_exception(EngineNotRunning("the engine was closed while this result was waited for"))
+            await self._link.close()
 
     async def _look_after(self, asked: set[UUID], told: set[UUID]) -> None:
         try:
             if asked:
-                rows = await self._executions.fetch("execution/watch", sorted(asked), self._process)
+                rows = await self._link.fetch_surely(load("execution/watch"), sorted(asked), self._process)
                 told |= asked - {row["execution_id"] for row in rows}
             if told:
                 await self._fetch_results(told, asked)
-        except Exception as error:  # whatever it is, those who wait go on waiting
-            if not isinstance(error, StoreUnavailable):
-                log.exception("results cannot be asked for")
-                await asyncio.sleep(1)
-            else:
-                log.warning("results are waited for while PostgreSQL is away: %s", error)
+        except Exception:  # whatever it is, those who wait go on waiting
+            log.exception("results cannot be asked for")
+            await asyncio.sleep(1)
             self._unwatched |= asked | told
 
     async def _fetch_results(self, told: set[UUID], asked: Iterable[UUID]) -> None:
-        rows = await self._executions.fetch("execution/results", list(told))
+        rows = await self._link.fetch_surely(load("execution/results"), list(told))
         for row in rows:
             self.ended(row["execution_id"], Ended(row["status"], row["result"], row["error"], row["reason"]))
             told.discard(row["execution_id"])

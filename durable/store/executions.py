@@ -102,6 +102,10 @@ async def notify_in(connection: Connection, channel: str, payload: str) -> None:
     await connection.fetch(load("notify/send").sql, [channel], [payload])
 
 
+async def _nothing(_: object) -> None:
+    """No session state is ever changed, so there is nothing to reset when a connection goes back: a round trip less."""
+
+
 class Executions:
     """Reads, and acts from outside, over a small pool."""
 
@@ -137,6 +141,7 @@ class Executions:
                         max_size=POOL_CONNECTIONS,
                         command_timeout=REPLY_SECONDS,
                         server_settings=SETTINGS,
+                        reset=_nothing,
                     )
                 async with self._pool.acquire() as connection:
                     return await act(cast(Connection, connection))
