@@ -26,6 +26,7 @@ async def same(number: int) -> int:
 
 
 order: list[str] = []
+began = asyncio.Event()
 gate = asyncio.Event()
 
 in_line = Workflow[str, str]("in_line", queue="one")
@@ -33,6 +34,7 @@ in_line = Workflow[str, str]("in_line", queue="one")
 
 @in_line.step
 async def note(name: str) -> None:
+    began.set()
     await gate.wait()
     order.append(name)
 

@@ -59,7 +59,9 @@ async def test_an_id_of_another_workflow_is_a_conflict(engine: Durable) -> None:
 async def test_higher_priority_begins_first_then_the_longest_waiting(engine: Durable) -> None:
     flows.order.clear()
     flows.gate.clear()
-    first = await engine.start(flows.in_line, "first")  # occupies the only slot of its queue
+    flows.began.clear()
+    first = await engine.start(flows.in_line, "first")
+    await asyncio.wait_for(flows.began.wait(), 30)  # it occupies the only slot of its queue
     rest = [
         await engine.start(flows.in_line, name, priority=priority)
         for name, priority in (("low", -5), ("normal 1", 0), ("normal 2", 0), ("high", 9))
