@@ -140,6 +140,8 @@ class Supervisor:
         try:
             await self._let_finish(limit)
         finally:
+            for owned in list(self._owned.values()):  # some are left if it was cancelled: nobody would stop them later
+                owned.interrupt(Interrupted.DRAIN)
             await self._stop()
 
     async def _let_finish(self, limit: float) -> None:

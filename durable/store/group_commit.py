@@ -20,16 +20,16 @@ from uuid import UUID
 import asyncpg
 
 from durable.errors import InternalError, StoreUnavailable
-from durable.store.connection import AGAIN, BACKOFF_MIN, LOST, Link, Row, backoff, columns, log_lost
+from durable.store.connection import AGAIN, LOST, Link, Row, backoff, columns, log_lost
 from durable.store.queries import Query
 
 log = logging.getLogger("durable.store")
 
 ROWS_MAX = 500  # beyond, a statement gains nothing and delays the first of its rows
 BYTES_MAX = 4 << 20
-LOCK_WAIT = (
-    "250ms"  # in the lane apart: one write that waits for somebody's transaction must not hold up the rest for long
-)
+# In the lane apart, a write that waits for somebody's transaction must not hold up the rest for long.
+LOCK_WAIT = "250ms"
+BLOCKED_SECONDS = 0.25  # until such a write is tried again
 
 
 class Kind:
@@ -108,6 +108,7 @@ class _Lane:
         self.name = name
         self._link = Link(dsn, name, more=settings)
         self._waiting: dict[Kind, list[_Write]] = {}
+        self._blocked: dict[Kind, list[_Write]] = {}
         self._filled = asyncio.Event()
         self._closing = False
         self._loop = asyncio.get_running_loop()
@@ -130,6 +131,7 @@ class _Lane:
 
     def abandon(self) -> None:
         """Whatever is left will not be written by us."""
+        self._come_back()
         for writes in self._waiting.values():
             for write in writes:
                 if not write.done.done():
@@ -144,7 +146,7 @@ class _Lane:
                 while self._waiting:
                     kind = next(iter(self._waiting))
                     await self._flush(kind, self._take(kind))
-                if self._closing:
+                if self._closing and not self._blocked:
                     return
         finally:
             await self._link.close()
@@ -169,8 +171,7 @@ class _Lane:
                     rows = await self._link.fetch(kind.query, *columns([w.row for w in writes]), *kind.constants)
                 except asyncpg.LockNotAvailableError:
                     if not await self._divide(kind, writes):
-                        self._waiting.setdefault(kind, []).extend(w for w in writes if not w.done.cancelled())
-                        await asyncio.sleep(BACKOFF_MIN)
+                        self._set_aside(kind, writes)
                     return
                 except (*LOST, *AGAIN) as error:
                     attempt += 1
@@ -185,6 +186,19 @@ class _Lane:
             raise
         except Exception as error:
             await self._refused(kind, writes, error)
+
+    def _set_aside(self, kind: Kind, writes: list[_Write]) -> None:
+        """They wait for somebody's transaction. Were they sent again with the rest, those behind them in the order of ids would
+        be divided from them again and again, and never be sent."""
+        if not self._blocked:
+            self._loop.call_later(BLOCKED_SECONDS, self._come_back)
+        self._blocked.setdefault(kind, []).extend(writes)
+
+    def _come_back(self) -> None:
+        for kind, writes in self._blocked.items():
+            self._waiting.setdefault(kind, []).extend(write for write in writes if not write.done.cancelled())
+        self._blocked.clear()
+        self._filled.set()
 
     async def _refused(self, kind: Kind, writes: list[_Write], error: Exception) -> None:
         """The statement as a whole was refused. Find whose rows are to blame, an execution being the unit."""

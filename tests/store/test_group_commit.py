@@ -208,3 +208,94 @@ async def test_closing_while_postgresql_is_away_says_that_nothing_was_written(
         with pytest.raises(StoreUnavailable):
             await write
     assert await rows.places(direct, new.execution_id) == []
+
+
+async def test_closing_while_a_refused_batch_is_divided_answers_every_write(database: str, direct: Connection) -> None:
+    worker = await Worker().register(direct)
+    given = [rows.recorded(*claim) for claim in await worker.born(direct, 8)]
+    given[5] = (*given[5][:6], "{", *given[5][7:])  # refused by the server, not by the client
+    async with Proxy(database) as proxy:
+        seen = 0
+
+        def second(sql: str) -> bool:
+            nonlocal seen
+            seen += sql == worker.record.query.sql
+            return sql == worker.record.query.sql and seen == 2
+
+        held = proxy.hold(second)
+        commit = await GroupCommit(proxy.dsn, lanes=1).__aenter__()
+        writes = [commit.write(worker.record, row[0], row) for row in given]
+        await held
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await commit.__aexit__()
+        assert all(write.done() for write in writes)
+        assert {type(answer) for answer in await outcomes(*writes)} == {StoreUnavailable}
+        held.release()
+
+
+# The kind of write, its row, where in the row path, kind and attempt of its record are, and where it leaves the execution.
+RECORDING = {
+    "record": (lambda worker: worker.record, rows.recorded, 3, "claim"),
+    "finish": (lambda worker: worker.finish, rows.finished, 6, "ended"),
+    "suspend": (lambda worker: worker.suspend, rows.suspended, 4, "wake"),
+}
+every_record = pytest.mark.parametrize(("kind", "row_of", "at", "place"), RECORDING.values(), ids=RECORDING.keys())
+
+
+def taken(claim: tuple[UUID, UUID], path: str, how: str, attempt: int) -> tuple[Any, ...]:
+    """A first record, to be written before."""
+    completed = how == "completed"
+    return (
+        *claim,
+        1,
+        path,
+        how,
+        attempt,
+        "{}" if completed else None,
+        None if completed else '{"type": "E"}',
+        None,
+        0.5,
+    )
+
+
+@every_record
+@pytest.mark.parametrize("differs", ["path", "kind", "attempt"])
+async def test_a_record_whose_place_another_has_taken_is_refused_and_ends_nothing(
+    database: str, direct: Connection, kind: Any, row_of: Any, at: int, place: str, differs: str
+) -> None:
+    worker = await Worker().register(direct)
+    good, bad = await worker.born(direct, 2)
+    row = row_of(*bad)
+    path, how, attempt = there = row[at : at + 3]
+    if differs == "path":
+        there = ("another step", how, attempt)
+    elif differs == "kind":
+        there = (path, "failed" if how == "completed" else "completed", attempt)
+    else:
+        row = (*row[: at + 2], attempt + 1, *row[at + 3 :])
+    await rows.send(direct, worker.record, taken(bad, *there))
+    async with GroupCommit(database, lanes=1) as commit:
+        writes = [commit.write(kind(worker), row[0], row) for row in (row_of(*good), row)]
+        answers = await outcomes(*writes)
+    assert isinstance(answers[0], asyncpg.Record)
+    assert answers[1] is None
+    assert await rows.places(direct, good[0]) == [place]
+    assert await rows.places(direct, bad[0]) == ["claim"]
+    assert await direct.fetchval("select token from durable.claim where execution_id = $1", bad[0]) == bad[1]
+    kept = await direct.fetch("select path, kind, attempt from durable.journal where execution_id = $1", bad[0])
+    assert [tuple(record) for record in kept] == [there]
+
+
+@every_record
+async def test_a_record_that_is_there_already_is_found_written(
+    database: str, direct: Connection, kind: Any, row_of: Any, at: int, place: str
+) -> None:
+    worker = await Worker().register(direct)
+    (claim,) = await worker.born(direct)
+    row = row_of(*claim)
+    await rows.send(direct, worker.record, taken(claim, *row[at : at + 3]))
+    async with GroupCommit(database, lanes=1) as commit:
+        assert await commit.write(kind(worker), claim[0], row) is not None
+    assert await rows.places(direct, claim[0]) == [place]
+    assert await rows.journal(direct, claim[0]) == [(1, worker.id)]

@@ -1,0 +1,90 @@
+"""However an engine is closed, it leaves nobody waiting and nothing behind that keeps others from its executions."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+
+import pytest
+
+from durable import Durable, EngineNotRunning
+from durable.runtime import supervisor
+from durable.store.connection import Connection
+from tests.faults import in_process
+from tests.faults.in_process import GUARD, Bodies, engine, gated, running_step, until
+from tests.faults.stubborn import held, stubborn
+from tests.store import rows
+
+LEASE = timedelta(seconds=1)
+THROUGH = {"before": 1, "through": True}
+
+
+@pytest.fixture
+async def bodies() -> Bodies:
+    return in_process.begin_anew()
+
+
+@pytest.fixture
+async def direct(database: str) -> AsyncIterator[Connection]:
+    async with rows.connections(database, 1) as (connection,):
+        yield connection
+
+
+@pytest.fixture
+def let_go() -> Iterator[threading.Event]:
+    with held() as event:
+        yield event
+
+
+async def test_a_drain_that_is_cancelled_leaves_no_ghost(database: str, direct: Connection, bodies: Bodies) -> None:
+    closing = await engine(database, lease=LEASE, drain=timedelta(hours=1)).__aenter__()
+    handle = await closing.start(gated, {})
+    await running_step("at_gate")
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await closing.__aexit__(None, None, None)
+    valid = "select count(*) from durable.worker where lease_expires_at > clock_timestamp()"
+    await until(lambda: _none(direct, valid), "the end of its lease")
+    async with engine(database, lease=LEASE) as heir:
+        again = (handle.id, "at_gate", 1)
+        await until(lambda: bodies.runs()[again] == 2, "the heir's body")
+        assert bodies.cancelled == [again], "the old body does not run beside the new one"
+        bodies.gate.set()
+        assert await heir.handle(handle.id).result(GUARD) == THROUGH
+    assert bodies.runs()[(handle.id, "before_gate", 1)] == 1
+
+
+async def _none(direct: Connection, count: str) -> bool:
+    return await direct.fetchval(count) == 0
+
+
+async def test_a_body_that_outlasts_the_drain_is_no_crash(
+    database: str, direct: Connection, bodies: Bodies, let_go: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "CANCEL_SECONDS", 0.05)
+    for leaver in range(2):
+        async with Durable(database, workflows=[stubborn], lease=LEASE, drain=timedelta(0)) as closing:
+            if leaver == 0:
+                handle = await closing.start(stubborn, {})
+            await until(lambda leaver=leaver: len(bodies.began) == leaver + 1, "the body")
+            assert await direct.fetchval("select crashes from durable.claim") == 0
+    async with Durable(database, workflows=[stubborn], lease=LEASE) as heir:
+        await until(lambda: len(bodies.began) == 3, "the body")
+        assert await direct.fetchval("select crashes from durable.claim") == 0
+        let_go.set()
+        assert await heir.handle(handle.id).result(GUARD) == {"deaf": True}
+        await until(lambda: len(bodies.ended) == 3, "the end of the threads that nobody waited for")
+
+
+@pytest.mark.parametrize("worker", [True, False], ids=["a worker", "a client"])
+async def test_who_waits_for_a_result_of_an_engine_that_is_closed_is_told_so(
+    database: str, bodies: Bodies, worker: bool
+) -> None:
+    async with engine(database, drain=timedelta(0), worker=worker) as closing:
+        handle = await closing.start(gated, {})
+        waiting = asyncio.create_task(handle.result(GUARD))
+        await until(lambda: bool(closing.parts().waiter._futures), "somebody who waits")
+    with pytest.raises(EngineNotRunning):
+        await waiting
