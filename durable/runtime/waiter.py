@@ -31,7 +31,8 @@ class Waiter:
         runs_here: Callable[[UUID], bool],
         poll_seconds: Callable[[], float],
     ) -> None:
-        self._link = Link(dsn, "waiter")
+        # That somebody waits need not survive a crash of PostgreSQL, and must not make the work wait for one more flush.
+        self._link = Link(dsn, "waiter", more={"synchronous_commit": "off"})
         self._process = process
         self._runs_here = runs_here
         self._poll_seconds = poll_seconds
