@@ -9,12 +9,13 @@ import time
 import uvloop
 from rich.console import Console
 
-from benchmarks import idle, latency, recovery, start_rate, throughput, waiting
+from benchmarks import fan_out, idle, latency, recovery, start_rate, throughput, waiting
 from benchmarks.bench import DSN_VARIABLE, Bench, server
 from benchmarks.report import Table, machine, write
 
 BENCHMARKS = {
     "throughput": throughput,
+    "fan_out": fan_out,
     "start": start_rate,
     "latency": latency,
     "idle": idle,

@@ -18,9 +18,13 @@ from durable.errors import (
     EngineNotRunning,
     ExecutionCancelled,
     ExecutionFailed,
+    GotoRefused,
     IdConflict,
     InternalError,
     Interruption,
+    LoopExhausted,
+    MergeConflict,
+    NoMatchingCase,
     NonRetryable,
     PayloadTooLarge,
     RetryAfter,
@@ -29,18 +33,22 @@ from durable.errors import (
     StepAborted,
     StepTimeout,
     StoreUnavailable,
+    TooManyFailures,
     UnknownExecution,
     UnknownWorkflow,
     UsageError,
     WorkerCrashed,
 )
 from durable.model.failure import Failure
+from durable.model.graph import Graph, GraphEdge, GraphNode
+from durable.model.results import ArmResults, Err, Goto, ItemResults, Ok
 from durable.model.retry import Retry
 from durable.model.status import Status
 from durable.timing import days, hours, minutes, seconds
 from durable.view import Attempt, Execution, Page, StepView
 
 __all__ = [
+    "ArmResults",
     "Attempt",
     "ClaimLost",
     "Codec",
@@ -53,16 +61,27 @@ __all__ = [
     "DurableError",
     "EncodeError",
     "EngineNotRunning",
+    "Err",
     "Execution",
     "ExecutionCancelled",
     "ExecutionFailed",
     "Failure",
+    "Goto",
+    "GotoRefused",
+    "Graph",
+    "GraphEdge",
+    "GraphNode",
     "Handle",
     "IdConflict",
     "InternalError",
     "Interruption",
+    "ItemResults",
     "JsonCodec",
+    "LoopExhausted",
+    "MergeConflict",
+    "NoMatchingCase",
     "NonRetryable",
+    "Ok",
     "Page",
     "PayloadTooLarge",
     "Retry",
@@ -74,6 +93,7 @@ __all__ = [
     "StepTimeout",
     "StepView",
     "StoreUnavailable",
+    "TooManyFailures",
     "UnknownExecution",
     "UnknownWorkflow",
     "UsageError",

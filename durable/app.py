@@ -22,9 +22,9 @@ from durable.codec import Codec, JsonCodec
 from durable.engine.step_runner import StepRunner
 from durable.errors import ConfigurationError, EngineNotRunning
 from durable.ids import new_token
-from durable.model.definition import Definition
-from durable.model.fingerprint import resumes, shape_of
+from durable.model.fingerprint import shape_of
 from durable.request import check_queue_name
+from durable.runtime.code import Code, judged
 from durable.runtime.listener import CANCELLED, ENDED, READY, Listener
 from durable.runtime.supervisor import POLL_DEAF, POLL_HEALTHY, Supervisor
 from durable.runtime.waiter import Waiter
@@ -178,7 +178,7 @@ class Durable(Client):
         process = new_token()
         executions = Executions(dsn)
         stack.push_async_callback(executions.close)
-        shapes = await self._judge_shapes(executions)
+        codes = await self._judge_shapes(executions)
         commit = await stack.enter_async_context(_closing_in_time(GroupCommit(dsn, self._writers)))
         channels = [READY, CANCELLED] if self._worker else []
         listener = Listener(dsn, process, channels, self._message, self._connected)
@@ -190,7 +190,7 @@ class Durable(Client):
             supervisor = Supervisor(
                 dsn=dsn,
                 process=process,
-                definitions=shapes,
+                codes=codes,
                 queues=self._queues,
                 commit=commit,
                 listener=listener,
@@ -226,37 +226,22 @@ class Durable(Client):
     def _closed(self) -> None:
         self._running = None
 
-    async def _judge_shapes(self, executions: Executions) -> dict[int, Definition]:
+    async def _judge_shapes(self, executions: Executions) -> dict[int, Code]:
         """Store our shapes, and find which stored ones our definitions can go on with."""
         ours = sorted(self._definitions.values(), key=lambda d: d.shape)
-        trees = {d.shape: shape_of(d) for d in ours}
         await executions.fetch(
             "shape/register",
             [d.shape for d in ours],
             [d.name for d in ours],
             [d.version for d in ours],
-            [msgspec.json.encode(trees[d.shape]).decode() for d in ours],
+            [msgspec.json.encode(shape_of(d)).decode() for d in ours],
             [d.queue for d in ours],
             [d.priority for d in ours],
             [None if d.timeout is None else d.timeout.total_seconds() for d in ours],
         )
-        compatible = {d.shape: d for d in ours}
-        for row in await executions.fetch("shape/read", sorted({d.name for d in ours})):
-            definition = self._definitions.get((row["workflow"], row["version"]))
-            if definition is None or row["shape_id"] in compatible:
-                continue
-            reason = resumes(msgspec.json.decode(row["tree"]), trees[definition.shape])
-            if reason is None:
-                compatible[row["shape_id"]] = definition
-            else:
-                log.warning(
-                    "workflow %r version %d was changed so that executions begun before cannot go on with it: %s. "
-                    "They stay where they are until code that has their steps is back.",
-                    row["workflow"],
-                    row["version"],
-                    reason,
-                )
-        return compatible
+        rows = await executions.fetch("shape/read", sorted({d.name for d in ours}))
+        stored = ((r["shape_id"], r["workflow"], r["version"], msgspec.json.decode(r["tree"])) for r in rows)
+        return judged(self._definitions, stored)
 
     # --- Messages --------------------------------------------------------------------------------------------------
 
@@ -278,7 +263,7 @@ class Durable(Client):
             if channel == READY:
                 parts.supervisor.ready_message(message)
             elif channel == CANCELLED:
-                parts.supervisor.lost_claim(UUID(hex=message))
+                parts.supervisor.claim_told(UUID(hex=message))
 
     def _connected(self) -> None:
         parts = self._running

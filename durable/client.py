@@ -88,9 +88,9 @@ class Handle(Generic[Out]):
         """Where the execution stands now."""
         return (await self._client.get_execution(self.id)).status
 
-    async def cancel(self, reason: str | None = None) -> bool:
+    async def cancel(self, reason: str | None = None, *, compensate: bool = False) -> bool:
         """See `Client.cancel`."""
-        return await self._client.cancel(self.id, reason)
+        return await self._client.cancel(self.id, reason, compensate=compensate)
 
     def __repr__(self) -> str:
         return f"<Handle of execution {self.id!r}>"
@@ -256,31 +256,42 @@ class Client:
 
     # --- Act ------------------------------------------------------------------------------------------------------
 
-    async def cancel(self, id: str, reason: str | None = None) -> bool:
-        """Cancel an execution, wherever it stands: running steps are cancelled, nothing is undone.
+    async def cancel(self, id: str, reason: str | None = None, *, compensate: bool = False) -> bool:
+        """Cancel an execution, wherever it stands: running steps are cancelled. Nothing is undone, unless *compensate*: then
+        the compensations of its completed steps are run, and it ends `compensated` or `compensation_failed`; with nothing to
+        undo it ends `cancelled` all the same.
 
-        True when this call cancelled it, False when it had ended before. Raises `UnknownExecution`, and `StoreUnavailable` when
-        PostgreSQL does not answer for about eight seconds. If cancelled itself,
-        it may have happened.
+        True when this call cancelled it, False when it had ended before, or is being compensated. Raises `UnknownExecution`,
+        and `StoreUnavailable` when PostgreSQL does not answer for about eight seconds. If cancelled itself, it may have
+        happened.
         """
         parts = self.parts()
-        execution_id = execution_uuid(id)
+        execution_id, sources = execution_uuid(id), stored_sources(Change.CANCEL)
         try:
-            row = await parts.executions.cancel(execution_id, new_token(), reason, stored_sources(Change.CANCEL))
+            if compensate:
+                row = await parts.executions.request_undo(execution_id, reason or "", sources)
+            else:
+                row = await parts.executions.cancel(execution_id, new_token(), reason, sources)
         except asyncpg.DataError as error:
             raise UsageError(f"the reason of a cancellation cannot be stored: {error}") from error
         if row is None:
             raise _unknown(id)
         if row["changed"]:
-            parts.waiter.ended(execution_id, Ended(Status.CANCELLED.value, reason=reason))
             if row["claimed"]:
                 parts.listener.send(CANCELLED, execution_id.hex)
                 if parts.supervisor is not None:
-                    parts.supervisor.lost_claim(execution_id)
-            for watcher in row["watchers"] or ():
-                if watcher != parts.process:
-                    parts.listener.send(channel_of(watcher), f"{ENDED}{execution_id.hex}")
+                    parts.supervisor.claim_told(execution_id)
+            elif compensate:
+                self._announce(parts, row["queue"], None)
+            if not compensate:
+                self._tell_cancelled(parts, execution_id, reason, row["watchers"] or ())
         return bool(row["changed"])
+
+    def _tell_cancelled(self, parts: Parts, execution_id: UUID, reason: str | None, watchers: Sequence[UUID]) -> None:
+        parts.waiter.ended(execution_id, Ended(Status.CANCELLED.value, reason=reason))
+        for watcher in watchers:
+            if watcher != parts.process:
+                parts.listener.send(channel_of(watcher), f"{ENDED}{execution_id.hex}")
 
     # --- Ours -----------------------------------------------------------------------------------------------------
 

@@ -128,6 +128,26 @@ class DeadlineExceeded(DurableError):
     """The execution did not end within its workflow's `timeout`."""
 
 
+class NoMatchingCase(DurableError):
+    """What a branch's `on` said is none of its cases, and it has no `otherwise`."""
+
+
+class GotoRefused(DurableError):
+    """A `Goto` names a node that its block does not have, or goes round more often than `max_visits` allows."""
+
+
+class LoopExhausted(DurableError):
+    """A loop's `until` did not become true within `max_iterations`."""
+
+
+class TooManyFailures(DurableError):
+    """More items of a foreach failed than `tolerate` allows."""
+
+
+class MergeConflict(DurableError):
+    """What the arms of a parallel have changed cannot be combined."""
+
+
 class WorkerCrashed(DurableError):
     """The execution was in flight in `max_crashes` crashes of its workers, and is not tried again."""
 

@@ -36,16 +36,30 @@ class Attempt(msgspec.Struct, frozen=True):
 
 
 class StepView(msgspec.Struct, frozen=True):
-    """One step of an execution. `result` is its data in JSON form; None when it returned None, or has not completed."""
+    """One node of an execution that something is recorded of. `result` is its data in JSON form; None when it returned None,
+    or has not completed.
+
+    `status` is completed, failed, retrying, running (begun, with no result yet) or chosen (a branch). `attempts` are those
+    of a step. `choice` is the case that a branch has chosen, `goto` the node that was gone to, `iterations` how many of a
+    loop are over (only those of the last one are kept), `compensates` the path of the step that this one undoes.
+    """
 
     path: str
     status: str
     attempts: list[Attempt]
     result: Any = None
+    choice: str | None = None
+    goto: str | None = None
+    iterations: int | None = None
+    compensates: str | None = None
 
 
 class Execution(msgspec.Struct, frozen=True):
-    """An execution as it stood when it was asked for. `input` and `result` are in JSON form."""
+    """An execution as it stood when it was asked for. `input` and `result` are in JSON form.
+
+    `hold` is "definition" when the code of the workers that looked at it cannot go on with it, as `hold_reason` says: it goes
+    on when a worker comes whose code can.
+    """
 
     id: str
     execution_id: UUID
@@ -67,7 +81,14 @@ class Execution(msgspec.Struct, frozen=True):
     result: Any = None
     error: Failure | None = None
     reason: str | None = None
+    hold: str | None = None
+    hold_reason: str | None = None
     steps: list[StepView] | None = None
+
+    @property
+    def compensations(self) -> list[StepView]:
+        """What was done to undo steps, in that order; empty when the steps were not asked for."""
+        return [step for step in self.steps or () if step.compensates is not None]
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -113,29 +134,57 @@ def execution_from(row: Row, codec: Codec, steps: list[StepView] | None) -> Exec
         result=None if row["result"] is None else codec.decode(row["result"]),
         error=failure_from(row["error"]),
         reason=row["reason"],
+        hold=row["hold"],
+        hold_reason=row["hold_reason"],
         steps=steps,
     )
 
 
 def steps_from(journal: Sequence[Row], codec: Codec) -> list[StepView]:
     """A journal as steps, in the order in which they began to be recorded."""
-    attempts: dict[str, list[Attempt]] = {}
-    results: dict[str, Any] = {}
+    failing = next((row["seq"] for row in journal if row["kind"] == "failing"), None)
+    by_path: dict[str, list[Row]] = {}
     for row in journal:
-        attempts.setdefault(row["path"], []).append(
-            Attempt(
-                row["attempt"],
-                row["kind"],
-                row["seconds"],
-                row["worker_id"],
-                row["recorded_at"],
-                failure_from(row["error"]),
-                row["run_at"],
-            )
-        )
-        if row["value"] is not None:
-            results[row["path"]] = codec.decode(row["value"])
-    return [
-        StepView(path, "retrying" if tries[-1].next_run_at is not None else tries[-1].status, tries, results.get(path))
-        for path, tries in attempts.items()
-    ]
+        if row["kind"] != "failing":
+            by_path.setdefault(row["path"], []).append(row)
+    return [_step_from(path, rows, failing, codec) for path, rows in by_path.items()]
+
+
+def _step_from(path: str, rows: list[Row], failing: int | None, codec: Codec) -> StepView:
+    results = {row["kind"]: row for row in rows}
+    done, note = results.get("completed"), next((row for row in rows if row["kind"] in _NOTES), None)
+    iterated = results.get("iterated")
+    undoing = failing is not None and rows[0]["seq"] > failing and "/" in path
+    return StepView(
+        path,
+        _status_of(rows),
+        [_attempt_from(row) for row in rows if row["attempt"] and row["kind"] in _TRIES],
+        None if done is None or done["value"] is None else codec.decode(done["value"]),
+        choice=note["target"] if note is not None and note["kind"] == "chosen" else None,
+        goto=None if done is None else done["target"],
+        iterations=None if iterated is None else iterated["attempt"],
+        compensates=path.rpartition("/")[0] if undoing else None,
+    )
+
+
+_TRIES = ("completed", "failed")
+_NOTES = ("started", "chosen", "items", "iterated")
+
+
+def _status_of(rows: list[Row]) -> str:
+    tries = [row for row in rows if row["kind"] in _TRIES]
+    if not tries:
+        return "chosen" if rows[0]["kind"] == "chosen" else "running"
+    return "retrying" if tries[-1]["run_at"] is not None else tries[-1]["kind"]
+
+
+def _attempt_from(row: Row) -> Attempt:
+    return Attempt(
+        row["attempt"],
+        row["kind"],
+        row["seconds"],
+        row["worker_id"],
+        row["recorded_at"],
+        failure_from(row["error"]),
+        row["run_at"],
+    )

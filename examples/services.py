@@ -1,4 +1,5 @@
-"""The world outside the examples: a stock room, a carrier, a payment service and a postman, all fakes. No lesson here.
+"""The world outside the examples: a stock room, a carrier, a payment service, a postman, a shop's records of its customers, a
+travel agency and a scanner, all fakes. No lesson here.
 
 They take a little while, as services do, and write down every call: when it came, from which process, for which order,
 and when it was answered. `examples.demo` counts in that log what really happened, whatever the engine says of it.
@@ -29,6 +30,14 @@ create table if not exists charge (
 
 class ServiceBusy(Exception):
     """The service has no time now: the caller may try again."""
+
+
+class CardDeclined(Exception):
+    """The card will not pay, however often it is asked."""
+
+
+class BadAddress(Exception):
+    """No e-mail can go to that address."""
 
 
 @dataclass(frozen=True)
@@ -99,15 +108,17 @@ class Payments:
     """The payment service. The same idempotency key is charged once, however often it is asked for.
 
     As with real ones, there are cards to test with: `..._busy_once` makes it refuse the first call, `..._slow` makes it
-    take a minute.
+    take a minute, `..._declined` does not pay.
     """
 
     async def charge(self, order_id: str, amount: int, card: str, *, idempotency_key: str) -> Charge:
-        """Take *amount* cents from *card*. Raises `ServiceBusy`."""
+        """Take *amount* cents from *card*. Raises `ServiceBusy`, `CardDeclined`."""
         async with _call("payments", order_id):
             await _take_time(60 if card.endswith("_slow") else 0.15, order_id)
             if card.endswith("_busy_once") and self._calls(order_id) == 1:
                 raise ServiceBusy("503 busy, try again")
+            if card.endswith("_declined"):
+                raise CardDeclined(f"{card} will not pay {amount / 100:.2f} EUR")
             row = (idempotency_key, f"ch_{order_id}", order_id, amount)
             taken = _log().execute("insert or ignore into charge values (?, ?, ?, ?)", row).rowcount == 1
             await _take_time(0.3, order_id)  # the money has moved, and the answer is still on its way
@@ -126,5 +137,60 @@ class Email:
         async with _call("email", order_id):
             await _take_time(0.2, order_id)
 
+    async def send(self, address: str, subject: str) -> None:
+        """Send any e-mail. Raises `BadAddress`."""
+        async with _call("email", f"{address}: {subject}"):
+            await _take_time(0.1, address)
+            if "@" not in address:
+                raise BadAddress(f"{address!r} is no e-mail address")
+
+
+class Customers:
+    """What the shop knows of its customers."""
+
+    async def profile(self, customer_id: str) -> dict[str, str]:
+        """Who it is."""
+        async with _call("profile", customer_id):
+            await _take_time(0.2, customer_id)
+            return {"name": "Ada", "city": "London"}
+
+    async def orders(self, customer_id: str) -> list[str]:
+        """What was ordered lately."""
+        async with _call("order history", customer_id):
+            await _take_time(0.3, customer_id)
+            return ["order-1001", "order-1007"]
+
+    async def offers(self, city: str) -> list[str]:
+        """What is on offer in *city*."""
+        async with _call("offers", city):
+            await _take_time(0.1, city)
+            return [f"free delivery in {city}"]
+
+
+class Travel:
+    """The travel agency. Booking or cancelling again under the same reference changes nothing."""
+
+    async def book(self, what: str, reference: str) -> str:
+        """Book a flight or a hotel; returns the booking's number."""
+        async with _call(f"book {what}", reference):
+            await _take_time(0.1, reference)
+            return f"{what}-{zlib.crc32(reference.encode()) % 10_000:04}"
+
+    async def cancel(self, booking: str) -> None:
+        """Give a booking back."""
+        async with _call("cancel", booking):
+            await _take_time(0.1, booking)
+
+
+class Scanner:
+    """Reads receipts: badly at a low resolution, slowly at a high one."""
+
+    async def read(self, receipt: str, dpi: int) -> tuple[int, float]:
+        """The amount in cents, and how sure the scanner is of it, from 0 to 1."""
+        async with _call("scanner", receipt):
+            await _take_time(dpi / 3000, receipt)
+            return 8450, min(dpi / 600, 1.0)
+
 
 stock, carrier, payments, email = Stock(), Carrier(), Payments(), Email()
+customers, travel, scanner = Customers(), Travel(), Scanner()

@@ -16,6 +16,12 @@ def postgres_cluster() -> Iterator[Cluster]:
         yield cluster
 
 
+@pytest.fixture(scope="session")
+def durable_server(postgres_cluster: Cluster) -> Cluster:
+    """The fixtures of `durable.testing.plugin` need no second one."""
+    return postgres_cluster
+
+
 @pytest.fixture
 async def database(postgres_cluster: Cluster) -> AsyncIterator[str]:
     """The DSN of a migrated database that belongs to this test alone."""

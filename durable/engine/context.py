@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol
 
 from durable.errors import UsageError
+from durable.model.failure import Failure
 
 
 class Engine(Protocol):
@@ -14,9 +15,22 @@ class Engine(Protocol):
 
 
 class Context:
-    """One attempt of one step. A parameter annotated `Context` receives it; `durable.context()` is the same object."""
+    """One attempt of one step. A parameter annotated `Context` receives it; `durable.context()` is the same object.
 
-    __slots__ = ("_cancelled", "attempt", "engine", "execution_id", "max_attempts", "path", "tags", "workflow")
+    `failure` is why the execution has failed: in a compensation and in the function of `on_failure`; None elsewhere.
+    """
+
+    __slots__ = (
+        "_cancelled",
+        "attempt",
+        "engine",
+        "execution_id",
+        "failure",
+        "max_attempts",
+        "path",
+        "tags",
+        "workflow",
+    )
 
     __durable_context__: ClassVar[bool] = True  # how authoring, which may not import this class, recognises it
 
@@ -29,6 +43,7 @@ class Context:
         attempt: int,
         max_attempts: int,
         engine: Engine | None,
+        failure: Failure | None = None,
     ) -> None:
         self.execution_id = execution_id
         self.workflow = workflow
@@ -37,6 +52,7 @@ class Context:
         self.attempt = attempt
         self.max_attempts = max_attempts
         self.engine = engine
+        self.failure = failure
         self._cancelled = False
 
     @property
@@ -57,7 +73,8 @@ class Context:
     def __reduce__(self) -> tuple[Any, ...]:
         # To the worker process of a step, where there is no engine and a cancellation kills.
         tags = dict(self.tags)
-        return Context, (self.execution_id, self.workflow, tags, self.path, self.attempt, self.max_attempts, None)
+        here = (self.execution_id, self.workflow, tags, self.path, self.attempt, self.max_attempts, None, self.failure)
+        return Context, here
 
     def __repr__(self) -> str:
         return f"<Context of {self.path!r}, attempt {self.attempt}, execution {self.execution_id!r}>"

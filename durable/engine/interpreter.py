@@ -3,42 +3,63 @@
 What the journal holds is not done again; what it does not hold is done and recorded before anything that follows from it.
 The interpreter knows no database, no clock and no worker: those are behind `Journal`. The record that ends an execution, or
 puts it to sleep, is handed out with the outcome, so that both become durable in one write.
+
+A failure travels upwards with the records that say so, and is written by whoever decides what follows from it, the outermost
+record first. Whoever resumes then never finds a failure that was to end its siblings beside siblings that may go on.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import random
 import time
-from typing import Any
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import msgspec
 
+from durable.engine import composites, concurrency, ending
 from durable.engine.context import Context, Engine
-from durable.engine.journal import Blocked, Completed, Failed, Journal, Outcome, Past, Record, Subject, Value
+from durable.engine.journal import Blocked, Completed, Journal, Outcome, Past, Record, Subject, Value
 from durable.engine.step_runner import NotBegun, StepRunner
-from durable.errors import DeadlineExceeded, InternalError, StepAborted, WorkerCrashed
-from durable.model.definition import Block, Definition, Step
+from durable.engine.strands import Activity, NodeFailed, Strand
+from durable.errors import GotoRefused, StepAborted, WorkerCrashed
+from durable.model.definition import (
+    VISITS_MAX,
+    Block,
+    Branch,
+    Decision,
+    Definition,
+    Foreach,
+    Loop,
+    Node,
+    Parallel,
+    Step,
+)
 from durable.model.failure import Failure
+from durable.model.paths import visited
+
+T = TypeVar("T")
 
 RETRY_IN_PLACE = 0.25  # seconds; a shorter pause is not worth giving up the slot and claiming it again
 _NOTHING = Past()
 _encode = msgspec.json.Encoder().encode
 
 
-class _StepFailed(Exception):
-    """A step has failed for good; the record that says so may not be durable yet."""
+@dataclass(slots=True)
+class Jump:
+    """A node was left by a `Goto`."""
 
-    def __init__(self, failure: Failure, record: Record | None) -> None:
-        super().__init__(failure)
-        self.failure = failure
-        self.record = record
+    target: str
+    value: Value
 
 
 class Interpreter:
-    """Interprets one definition for one execution. `run` may be called once."""
+    """Interprets one definition for one execution. `run` may be called once, `deadline_exceeded` or `undo` after it."""
 
-    __slots__ = ("definition", "engine", "journal", "max_crashes", "pending", "runner", "subject", "task")
+    __slots__ = ("activity", "definition", "engine", "failure", "journal", "max_crashes", "root", "runner", "subject")
 
     def __init__(
         self,
@@ -56,92 +77,212 @@ class Interpreter:
         self.runner = runner
         self.max_crashes = max_crashes
         self.engine = engine
-        self.pending: Record | None = None
-        self.task: asyncio.Task[Any] | None = None
+        self.failure: Failure | None = None  # why the execution is being ended
+        self.activity = Activity()
+        self.root = Strand()
+
+    # --- From beginning to end ----------------------------------------------------------------------------------
 
     async def run(self) -> Outcome:
-        """Go on from where the journal ends. Raises `Interruption` when it may not; cancelling it cancels the step."""
-        self.task = asyncio.current_task()
-        if self.subject.deadline_passed:
-            return self.deadline_exceeded()
+        """Go on from where the journal ends. Raises `Interruption` when it may not; cancelling it cancels what runs."""
+        self.root.task = asyncio.current_task()
+        subject = self.subject
+        if subject.history.failing is not None:
+            return await ending.go_on(self, subject.history.failing.failure)
+        if subject.undo is not None:
+            return await self.undo(subject.undo)
+        if subject.deadline_passed:
+            return await self.deadline_exceeded()
         try:
-            value = await self._block(self.definition.body, "", Value(self.subject.input, 0), last=True)
-        except _StepFailed as failed:
-            return Failed(failed.failure, failed.record)
+            value = await self.block(self.definition.body, "", Value(subject.input, 0), self.root, hold=True)
+        except NodeFailed as failed:
+            return await ending.begin(self, failed.failure, failed.records)
         if isinstance(value, Blocked):
             return value
-        return Completed(value, self.pending)
+        return Completed(value, await self._last_pending())
 
-    def deadline_exceeded(self) -> Failed:
-        """The outcome of an execution that did not end in time."""
-        limit = self.definition.timeout
-        return Failed(
-            Failure.of(DeadlineExceeded(f"the execution did not end within its workflow's timeout of {limit}"))
-        )
+    async def deadline_exceeded(self, outcome: Outcome | None = None) -> Outcome:
+        """End an execution that did not end in time. *outcome* came too late; what it records counts all the same."""
+        return await ending.begin(self, ending.deadline_failure(self.definition), _records_of(outcome))
 
-    async def _block(self, block: Block, prefix: str, value: Value, *, last: bool) -> Value | Blocked:
-        final = len(block.nodes) - 1
-        for position, node in enumerate(block.nodes):
-            match node:
-                case Step():
-                    done = await self._step(node, prefix + node.name, value, last=last and position == final)
-                case _:
-                    raise InternalError(f"{type(node).__name__} {prefix + node.name!r} cannot be interpreted yet")
+    async def undo(self, reason: str, outcome: Outcome | None = None) -> Outcome:
+        """End an execution that was cancelled and is to be undone. *outcome* came too late, as above."""
+        return await ending.begin(self, ending.cancellation(reason), _records_of(outcome), cancelled=reason)
+
+    async def _last_pending(self) -> Record | None:
+        """The record that is to ride with the end. There may be more: those are written now."""
+        pending, self.root.pending = self.root.pending, []
+        if len(pending) > 1:
+            await self.write(self.root, *pending[:-1])
+        return pending[-1] if pending else None
+
+    # --- Blocks and nodes ---------------------------------------------------------------------------------------
+
+    async def block(self, block: Block, prefix: str, value: Value, strand: Strand, *, hold: bool) -> Value | Blocked:
+        """Run the nodes of *block* on *value*. With *hold*, the last record may stay pending: the caller writes it."""
+        nodes = block.nodes
+        final = len(nodes) - 1
+        visits: dict[str, int] | None = None  # counted once there was a Goto: until then each node is visited once
+        position = 0
+        while position <= final:
+            node = nodes[position]
+            name = node.name
+            if visits is not None:
+                name = _visit(node, prefix, visits)
+            done = await self._node(node, prefix + name, value, strand, hold and position == final)
             if isinstance(done, Blocked):
                 return done
-            value = done
+            if isinstance(done, Jump):
+                await self.write(strand)
+                if visits is None:
+                    visits = {passed.name: 1 for passed in nodes[: position + 1]}
+                position = _find(block, prefix + name, done.target)
+                value = done.value
+            else:
+                value = done
+                position += 1
         return value
 
-    async def _step(self, step: Step, path: str, value: Value, *, last: bool) -> Value | Blocked:
+    async def _node(self, node: Node, path: str, value: Value, strand: Strand, hold: bool) -> Value | Blocked | Jump:
+        match node:
+            case Step():
+                return await self.step(node, path, value, strand, hold)
+            case Decision():
+                return await self._decision(node, path, value, strand, hold)
+            case Branch():
+                return await composites.branch(self, node, path, value, strand, hold)
+            case Parallel():
+                return await concurrency.parallel(self, node, path, value, strand, hold)
+            case Foreach():
+                return await concurrency.foreach(self, node, path, value, strand, hold)
+            case Loop():
+                return await composites.loop(self, node, path, value, strand, hold)
+
+    def past(self, path: str) -> Past:
+        """What is recorded at *path*. Raises `NodeFailed` when it has failed for good."""
         past = self.subject.history.by_path.get(path, _NOTHING)
+        if past.failures and past.completed is None and (final := past.final) is not None:
+            raise NodeFailed(final.failure)
+        return past
+
+    def after(self, record: Record, value: Value, strand: Strand) -> Value | Jump:
+        """What goes on after a node whose result is *record*."""
+        strand.silent = record.value is None
+        data = value if record.value is None else Value(record.value, record.seq)
+        return data if record.target is None else Jump(record.target, data)
+
+    async def settle(self, record: Record, value: Value, strand: Strand, hold: bool) -> Value | Jump:
+        """Record the result of a node, now or (with *hold*) with what comes next, and go on with it."""
+        if hold:
+            strand.pending.append(record)
+        else:
+            await self.write(strand, record)
+        return self.after(record, value, strand)
+
+    # --- Steps --------------------------------------------------------------------------------------------------
+
+    async def step(self, step: Step, path: str, value: Value, strand: Strand, hold: bool) -> Value | Blocked:
+        past = self.past(path)
         if past.completed is not None:
-            return _after(past.completed, value)
+            done = self.after(past.completed, value, strand)
+        else:
+            if step.compensate_on == "started" and past.note is None:
+                began = Record(self.subject.history.take_seq(), path, "started", data_seq=value.seq)
+                self.subject.history.pin(value)
+                await self.write(strand, began)
+            record = await self.attempts(step, path, value, strand, past)
+            if isinstance(record, Blocked):
+                return record
+            if step.compensation is not None:
+                hold = False  # it may have to be undone: what happens next must find it
+                if record.value is None:
+                    record.data_seq = value.seq
+                    self.subject.history.pin(value)
+            done = await self.settle(record, value, strand, hold)
+        assert isinstance(done, Value)
+        return done
+
+    async def _decision(
+        self, node: Decision, path: str, value: Value, strand: Strand, hold: bool
+    ) -> Value | Blocked | Jump:
+        past = self.past(path)
+        if past.completed is not None:
+            return self.after(past.completed, value, strand)
+        record = await self.attempts(node, path, value, strand, past)
+        return record if isinstance(record, Blocked) else await self.settle(record, value, strand, hold)
+
+    async def attempts(
+        self, step: Step | Decision, path: str, value: Value, strand: Strand, past: Past
+    ) -> Record | Blocked:
+        """Try a step until it succeeds; its record is not written yet. Raises `NodeFailed` when it is not tried again."""
         attempt = len(past.failures) + 1
-        last_failure = past.failures[-1] if past.failures else None
-        if last_failure is not None and last_failure.delay is None:
-            raise _StepFailed(_failure_in(last_failure), None)
-        if self.subject.crashes >= self.max_crashes:
-            raise self._quarantined(path, attempt)
-        if last_failure is not None and last_failure.delay is not None:
-            if last_failure.delay > RETRY_IN_PLACE:
-                return Blocked(last_failure.delay)
-            await self.journal.pause(last_failure.delay)
+        if past.failures and (blocked := await self._retry_pause(past.failures[-1].delay or 0.0, None, strand)):
+            return blocked
         retry = step.retry or self.definition.retry
         while True:
-            record, error = await self._attempt(step, path, value, attempt, retry.max_attempts)
+            self.refuse_killers(path, attempt)
+            record, error = await self._attempt(step, path, value, strand, attempt, retry.max_attempts)
             if error is None:
-                break
+                return record
             delay = retry.next_delay(attempt, error, random.uniform(-1, 1))
             if delay is None:
-                raise _StepFailed(_failure_in(record), record)
+                raise NodeFailed(record.failure, record)
             record.delay = delay.total_seconds()
-            if record.delay > RETRY_IN_PLACE:
-                return Blocked(record.delay, record)
-            await self._record(record)
-            await self.journal.pause(record.delay)
+            if blocked := await self._retry_pause(record.delay, record, strand):
+                return blocked
             attempt += 1
-        if last:
-            self.pending = record
-        else:
-            await self._record(record)
-        return _after(record, value)
+
+    async def _retry_pause(self, delay: float, record: Record | None, strand: Strand) -> Blocked | None:
+        """Wait for the next attempt, which *record*, not written yet, promises. `Blocked` when the execution is to let go."""
+        far = delay > RETRY_IN_PLACE
+        if far and strand is self.root:
+            return Blocked(delay, record)
+        if record is not None:
+            await self.write(strand, record)
+        if not far:
+            if delay:
+                await self.journal.pause(delay)
+            return None
+        left = await self.activity.sleep(self.journal.pause(delay), delay)
+        return None if left is None else Blocked(left)
 
     async def _attempt(
-        self, step: Step, path: str, value: Value, attempt: int, max_attempts: int
+        self, step: Step | Decision, path: str, value: Value, strand: Strand, attempt: int, max_attempts: int
     ) -> tuple[Record, Exception | None]:
         """Try the step once; returns the record to be written, and the error if it failed."""
-        self.journal.may_begin()
+        self.may_begin(strand)
         subject = self.subject
-        record = Record(subject.history.next_seq, path, "completed", attempt)
         context = Context(
-            subject.execution_id, subject.workflow, subject.tags, path, attempt, max_attempts, self.engine
+            subject.execution_id,
+            subject.workflow,
+            subject.tags,
+            path,
+            attempt,
+            max_attempts,
+            self.engine,
+            self.failure,
         )
-        error: Exception | None = None
+        may_begin = self.journal.may_begin if strand is self.root else functools.partial(self.may_begin, strand)
         began = time.perf_counter()
+        reply, error = await self.guarded(
+            self.runner.attempt(step, value.text, context, may_begin, strand.item), strand
+        )
+        seconds = time.perf_counter() - began
+        if reply is None:
+            assert error is not None
+            text = _encode(Failure.of(error)).decode()
+            return Record(subject.history.take_seq(), path, "failed", attempt, None, text, None, seconds), error
+        seq = subject.history.take_seq()
+        record = Record(seq, path, "completed", attempt, reply.value, None, None, seconds, reply.target)
+        return record, None
+
+    async def guarded(self, work: Awaitable[T], strand: Strand) -> tuple[T | None, Exception | None]:
+        """Await what the author wrote; returns its result, or its error as one that can be recorded."""
+        result, error = None, None
         try:
-            record.value = await self.runner.attempt(step, value.text, context, self.journal.may_begin)
+            result = await work
         except asyncio.CancelledError as cancelled:
-            if self.journal.stopping():
+            if self._stopped(strand):
                 raise
             error = _aborted("the body was cancelled by itself, or something that it awaited was", cancelled)
         except NotBegun as refused:
@@ -154,49 +295,94 @@ class Interpreter:
             error = _aborted(f"the body called sys.exit({left.code!r})", left)
         except BaseException as raised:
             error = _aborted(f"the body raised {type(raised).__qualname__}, which is not an Exception", raised)
-        record.seconds = time.perf_counter() - began
-        if error is not None:
-            record.kind = "failed"
-            record.error = _encode(Failure.of(error)).decode()
-        if self.task is not None and self.task.cancelling():
-            await self._forget_cancellations(self.task)
-        return record, error
+        if strand.task is not None and strand.task.cancelling():
+            await self._forget_cancellations(strand, strand.task)
+        return result, error
 
-    async def _forget_cancellations(self, task: asyncio.Task[Any]) -> None:
+    async def _forget_cancellations(self, strand: Strand, task: asyncio.Task[Any]) -> None:
         """A body may have cancelled its own task, which is ours: that must not hit what follows."""
-        while task.cancelling() and not self.journal.stopping():
+        while task.cancelling() and not self._stopped(strand):
             try:
                 await asyncio.sleep(0)  # where one that was not delivered yet arrives
             except asyncio.CancelledError:
-                if self.journal.stopping():
+                if self._stopped(strand):
                     raise
             task.uncancel()
 
-    def _quarantined(self, path: str, attempt: int) -> _StepFailed:
-        """Final whatever the retry policy says: each further try may kill a worker."""
+    # --- Shared with composites and endings ----------------------------------------------------------------------
+
+    def may_begin(self, strand: Strand) -> None:
+        """Raise what keeps something new from beginning in *strand*."""
+        if strand.over:
+            raise asyncio.CancelledError
+        self.journal.may_begin()
+
+    def refuse_killers(self, path: str, attempt: int = 0) -> None:
+        """Raise `NodeFailed` when what is about to be called may have killed too many workers: each further try may kill
+        another, whatever the retry policy says."""
+        if self.subject.crashes < self.max_crashes:
+            return
         failure = Failure.of(
             WorkerCrashed(
-                f"step {path!r} was in flight in {self.max_crashes} or more crashes of its workers, and is not tried again. "
+                f"{path!r} was in flight in {self.max_crashes} or more crashes of its workers, and is not tried again. "
                 "Mend what kills the process, then retry the execution."
             )
         )
-        record = Record(self.subject.history.next_seq, path, "failed", attempt, error=_encode(failure).decode())
-        return _StepFailed(failure, record)
+        raise NodeFailed(failure, self.failed_record(path, failure, attempt))
 
-    async def _record(self, record: Record) -> None:
+    def _stopped(self, strand: Strand) -> bool:
+        return self.journal.stopping() or strand.over
+
+    def failed_record(self, path: str, failure: Failure, attempt: int = 0) -> Record:
+        """The record of a final failure."""
+        text = _encode(failure).decode()
+        return Record(self.subject.history.take_seq(), path, "failed", attempt, error=text)
+
+    async def write(self, strand: Strand, *records: Record) -> None:
+        """Make *records* durable, after those that are pending."""
+        if strand.pending:
+            records = (*strand.pending, *records)
+            strand.pending = []
+        if len(records) == 1:
+            await self._write(records[0])
+        elif records:
+            await asyncio.gather(*map(self._write, records))
+
+    async def _write(self, record: Record) -> None:
         await self.journal.record(record)
         self.subject.history.add(record)
+        self.subject.crashes = 0
 
 
-def _after(record: Record, value: Value) -> Value:
-    """The data that goes on after a step."""
-    return value if record.value is None else Value(record.value, record.seq)
+def _records_of(outcome: Outcome | None) -> list[Record]:
+    return [] if outcome is None or outcome.record is None else [outcome.record]
 
 
-def _failure_in(record: Record) -> Failure:
-    if record.error is None:
-        raise InternalError(f"the record {record.seq} of a failure at {record.path!r} holds no error")
-    return msgspec.json.decode(record.error, type=Failure)
+def _visit(node: Node, prefix: str, visits: dict[str, int]) -> str:
+    """Count one more visit of *node*; the segment of its path. Raises `NodeFailed` beyond the limit. No record says so: whoever
+    resumes counts the same."""
+    visit = visits[node.name] = visits.get(node.name, 0) + 1
+    limit = node.max_visits if isinstance(node, Decision) else VISITS_MAX
+    if visit > limit and not isinstance(node, Step):
+        raise NodeFailed(
+            Failure.of(
+                GotoRefused(
+                    f"{prefix + node.name!r} was visited {limit:,} times, and a Goto leads to it once more. Find out why it "
+                    "goes round, or raise its max_visits."
+                )
+            )
+        )
+    return visited(node.name, visit)
+
+
+def _find(block: Block, path: str, target: str) -> int:
+    for position, node in enumerate(block):
+        if node.name == target:
+            return position
+    names = ", ".join(node.name for node in block)
+    raise NodeFailed(
+        Failure.of(GotoRefused(f"{path!r} returned Goto({target!r}), but its block has no such node. It has: {names}."))
+    )
 
 
 def _aborted(why: str, cause: BaseException) -> StepAborted:

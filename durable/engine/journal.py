@@ -6,64 +6,160 @@ decoded by each step for itself, and never stored twice.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
-from durable.model.failure import Failure
+import msgspec
 
-Kind: TypeAlias = Literal["completed", "failed"]
+from durable.errors import InternalError
+from durable.model.failure import Failure
+from durable.model.status import Status
+
+Kind: TypeAlias = Literal["completed", "failed", "started", "chosen", "items", "iterated", "failing"]
+"""What a record says: a node's result or failure; that a step which may have to be undone was begun; the case a branch has
+chosen; the items of a foreach; the data after an iteration of a loop; why the execution has failed and is being ended."""
+
+ENDING_PATH = ""  # where the record stands that the execution is being ended
 
 
 @dataclass(slots=True)
 class Record:
     """One thing that has happened.
 
-    `value` is the result as JSON text; None when the step returned None and the data goes on unchanged. `delay`, in
-    seconds, is the pause until the next attempt: None on a failure that is final. When a record is read back, `delay`
-    is what is left of it. `seconds` is how long the body ran.
+    `attempt` counts the tries of a step from 1, the iterations of an ``iterated``, and is 0 elsewhere. `value` is the result
+    as JSON text; None when the step returned None, or a loop has not changed the data so far: the data goes on unchanged.
+    `target` is the node of a `Goto`, or the label of a chosen case. `delay`, in seconds, is the pause until the next
+    attempt: None on a failure that is final. When a record is read back, `delay` is what is left of it. `seconds` is how
+    long the body ran. `data_seq` is, for a step that can be undone and has no value of its own, the record that holds its
+    data (0: the input). `drops` are records that this one makes superfluous.
     """
 
     seq: int
     path: str
     kind: Kind
-    attempt: int
+    attempt: int = 0
     value: str | None = None
     error: str | None = None
     delay: float | None = None
     seconds: float = 0.0
+    target: str | None = None
+    data_seq: int | None = None
+    drops: tuple[int, ...] = ()
+
+    @property
+    def failure(self) -> Failure:
+        """The failure that this record holds."""
+        if self.error is None:
+            raise InternalError(f"the record {self.seq} of a failure at {self.path!r} holds no error")
+        return msgspec.json.decode(self.error, type=Failure)
 
 
 @dataclass(slots=True)
 class Past:
-    """What is recorded at one path."""
+    """What is recorded at one path. `note` is what is neither result nor failure: a node has one kind of it."""
 
     completed: Record | None = None
     failures: tuple[Record, ...] = ()
+    note: Record | None = None
+
+    @property
+    def final(self) -> Record | None:
+        """The failure after which nothing was tried again."""
+        last = self.failures[-1] if self.failures else None
+        return last if last is not None and last.delay is None else None
+
+    def records(self) -> Iterator[Record]:
+        """All that is recorded here."""
+        yield from self.failures
+        if self.note is not None:
+            yield self.note
+        if self.completed is not None:
+            yield self.completed
 
 
 class History:
-    """Everything recorded in one execution, by path."""
+    """Everything recorded in one execution, by path. `failing` says that it has failed and is being ended; `pinned` is the
+    data that compensations will need, by the numbers of the records that hold it."""
 
-    __slots__ = ("by_path", "next_seq")
+    __slots__ = ("_inside", "by_path", "failing", "next_seq", "pinned")
 
     def __init__(self, records: Iterable[Record] = ()) -> None:
         self.by_path: dict[str, Past] = {}
+        self.failing: Record | None = None
         self.next_seq = 1
+        self.pinned: dict[int, str] = {}
+        self._inside: dict[
+            str, dict[str, None]
+        ] = {}  # by item or iteration: the paths and iterations directly inside it
+        records = list(records)
+        wanted = {record.data_seq for record in records}
         for record in records:
+            if record.seq in wanted and record.value is not None:
+                self.pinned[record.seq] = record.value
             self.add(record)
 
     def add(self, record: Record) -> None:
         """Take in a record that is durable."""
+        if record.seq >= self.next_seq:
+            self.next_seq = record.seq + 1
+        if record.kind == "failing":
+            self.failing = record
+            return
         past = self.by_path.get(record.path)
         if past is None:
             past = self.by_path[record.path] = Past()
+            self._place(record.path)
         if record.kind == "completed":
             past.completed = record
-        else:
+        elif record.kind == "failed":
             past.failures += (record,)
-        if record.seq >= self.next_seq:
-            self.next_seq = record.seq + 1
+        else:
+            past.note = record
+
+    def take_seq(self) -> int:
+        """The number of the next record."""
+        seq = self.next_seq
+        self.next_seq = seq + 1
+        return seq
+
+    def pin(self, value: Value) -> None:
+        """A compensation will need this data: its record is not to be dropped."""
+        if value.seq:
+            self.pinned[value.seq] = value.text
+
+    def within(self, iteration: str) -> list[str]:
+        """The paths inside an item or iteration, e.g. ``up[3]``, at any depth."""
+        found: list[str] = []
+        for path in self._inside.get(iteration, ()):
+            found += self.within(path) if path.endswith("]") else [path]
+        return found
+
+    def forget(self, paths: Iterable[str]) -> None:
+        """Drop all that is recorded at *paths*."""
+        for path in paths:
+            del self.by_path[path]
+            while (outer := _iteration_of(path)) is not None:
+                inside = self._inside[outer]
+                del inside[path]
+                if inside:
+                    break
+                del self._inside[outer]
+                path = outer
+
+    def _place(self, path: str) -> None:
+        while (outer := _iteration_of(path)) is not None:
+            known = outer in self._inside
+            self._inside.setdefault(outer, {})[path] = None
+            if known:
+                break
+            path = outer
+
+
+def _iteration_of(path: str) -> str | None:
+    """The innermost item or iteration that *path*, or another iteration, stands in."""
+    end = path.rfind("]", 0, len(path) - 1)
+    return None if end < 0 else path[: end + 1]
 
 
 @dataclass(slots=True)
@@ -84,10 +180,12 @@ class Completed:
 
 @dataclass(slots=True)
 class Failed:
-    """The execution has failed for good."""
+    """The execution has ended otherwise, as *status* says; `reason` is that of a cancellation."""
 
     failure: Failure
     record: Record | None = None
+    status: Status = Status.FAILED
+    reason: str | None = None
 
 
 @dataclass(slots=True)
@@ -112,17 +210,20 @@ class Subject:
     tags: Mapping[str, Any] = field(default_factory=dict[str, Any])
     crashes: int = 0
     deadline_passed: bool = False
+    undo: str | None = None  # the reason of a cancellation that asks for compensation
 
 
 class Journal(Protocol):
     """Where an execution's records go. Each method returns when what it was told is durable."""
 
     async def record(self, record: Record) -> None:
-        """Append a record. Raises `ClaimLost` when the execution is no longer ours. If cancelled, it may have happened."""
+        """Append a record. Raises `ClaimLost` when the execution is no longer ours. If cancelled by whoever stops the
+        execution to go on elsewhere, it may have happened. Any other cancellation waits for it, and is not raised: what
+        was done is known, and nothing new begins anyway."""
         ...
 
     async def conclude(self, outcome: Outcome) -> None:
-        """End the execution, or put it to sleep. Raises and cancels like `record`."""
+        """End the execution, or put it to sleep. Raises like `record`. If cancelled, it may have happened."""
         ...
 
     def may_begin(self) -> None:

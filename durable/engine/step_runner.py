@@ -10,9 +10,11 @@ import concurrent.futures
 import contextlib
 import contextvars
 import functools
+import inspect
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 from anyio import CapacityLimiter, to_process
 
@@ -20,7 +22,11 @@ from durable.codec import Codec
 from durable.engine.child import in_child
 from durable.engine.context import CURRENT, Context
 from durable.errors import DecodeError, EncodeError, Interruption, NonRetryable, StepTimeout
-from durable.model.definition import Step
+from durable.model.definition import UNANNOTATED, Decision, Rule, Signature, Step
+from durable.model.results import Goto
+
+Item: TypeAlias = tuple[str, int]
+"""An item of a foreach, as JSON text, and its index."""
 
 
 def _always() -> None:
@@ -42,6 +48,14 @@ class NotBegun(Exception):
         self.reason = reason
 
 
+@dataclass(slots=True)
+class Reply:
+    """What a body has returned: its data as JSON text, None for None, and where to go on, if it returned a `Goto`."""
+
+    value: str | None
+    target: str | None = None
+
+
 class StepRunner:
     """Runs step bodies: on the loop, in threads of its own, or in worker processes.
 
@@ -56,10 +70,15 @@ class StepRunner:
         self._process_slots = asyncio.Semaphore(processes)
 
     async def attempt(
-        self, step: Step, data: str, context: Context, may_begin: Callable[[], None] = _always
-    ) -> str | None:
-        """Run the body once on *data*; returns the encoded result, None for None. *may_begin* is asked once more after a
-        wait for a thread or process.
+        self,
+        step: Step | Decision,
+        data: str,
+        context: Context,
+        may_begin: Callable[[], None] = _always,
+        item: Item | None = None,
+    ) -> Reply:
+        """Run the body once on *data*, and *item* within a foreach. *may_begin* is asked once more after a wait for a thread or
+        process.
 
         Raises `NotBegun` when that raises an `Interruption`, whatever the body raises, `StepTimeout`, or `NonRetryable` when
         data or result do not fit their types. If cancelled, the body is cancelled; a body in a thread is told so and waited
@@ -69,7 +88,7 @@ class StepRunner:
         values: tuple[Any, ...] = ()
         if signature.positional:
             try:
-                values = (self.codec.decode(data, signature.input_type),)
+                values = self.values(signature, data, item)
             except DecodeError as error:
                 raise NonRetryable(f"the data does not fit what step {step.name!r} takes: {error}") from error
         arguments, keywords = signature.arguments(values, context)
@@ -82,16 +101,40 @@ class StepRunner:
         except (asyncio.CancelledError, StepTimeout):
             context.mark_cancelled()  # for threads that the body has started
             raise
-        if result is None:
-            return None
+        if isinstance(result, Goto) and isinstance(step, Step):
+            raise NonRetryable(f"step {step.name!r} returned a Goto. Only a decision may: make it one.")
         try:
-            return self.codec.encode(result, signature.output_type)
+            return self.reply(result, signature.output_type)
         except EncodeError as error:
             raise NonRetryable(f"the result of step {step.name!r} cannot be stored: {error}") from error
 
+    async def decide(self, rule: Rule, *values: Any) -> Any:
+        """Call a function that decides about the flow, on the loop. Raises what it raises. If cancelled, it is cancelled."""
+        variables = contextvars.copy_context()  # as for a body, see above
+        said = variables.run(rule.function, *values[: rule.signature.positional])
+        if inspect.iscoroutine(said):
+            return await _with_variables(variables, said)
+        return await said if inspect.isawaitable(said) else said
+
+    def reply(self, result: Any, kind: Any) -> Reply:
+        """What a function of the author's has returned, as it is recorded. The data of a `Goto` is for another node, so that
+        it need not be of *kind*. Raises `EncodeError`."""
+        target = None
+        if isinstance(result, Goto):
+            target, result, kind = result.target, result.data, UNANNOTATED
+        return Reply(None if result is None else self.codec.encode(result, kind), target)
+
+    def values(self, signature: Signature, data: str, item: Item | None) -> tuple[Any, ...]:
+        """The data arguments, as many as the function takes. Raises `DecodeError`."""
+        value = self.codec.decode(data, signature.input_type)
+        if item is None or signature.positional == 1:
+            return (value,)
+        text, index = item
+        return (value, self.codec.decode(text, signature.item_type), index)
+
     async def _call(
         self,
-        step: Step,
+        step: Step | Decision,
         arguments: Sequence[Any],
         keywords: dict[str, Any],
         context: Context,
@@ -140,7 +183,7 @@ class StepRunner:
             self._pool = None
 
 
-async def _within(step: Step, body: Awaitable[Any]) -> Any:
+async def _within(step: Step | Decision, body: Awaitable[Any]) -> Any:
     """Await *body* for as long as the step's timeout allows."""
     if step.timeout is None:
         return await body
@@ -158,7 +201,7 @@ async def _within(step: Step, body: Awaitable[Any]) -> Any:
     return result
 
 
-def _timed_out(step: Step) -> StepTimeout:
+def _timed_out(step: Step | Decision) -> StepTimeout:
     return StepTimeout(f"step {step.name!r} ran longer than its timeout of {step.timeout}")
 
 

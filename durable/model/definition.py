@@ -17,6 +17,11 @@ Function: TypeAlias = Callable[..., Any]
 ErrorPolicy: TypeAlias = Literal["fail_fast", "complete_all", "continue"]
 Merge: TypeAlias = Literal["deep", "last_wins", "collect"]
 RunsIn: TypeAlias = Literal["loop", "thread", "process"]
+CompensateOn: TypeAlias = Literal["completed", "started"]
+
+VISITS_MAX = 1_000  # of one node in one block: a Goto in a circle must not go on for ever
+FOREACH_DATA_MAX = 3  # data, item, index
+OTHERWISE = "otherwise"  # the path segment of a branch's last resort
 
 UNANNOTATED: Any = Any  # a parameter or result without annotation takes any JSON value as it is
 
@@ -38,7 +43,8 @@ class Signature:
 
     `positional` counts the data parameters (a step: 0 or 1; a foreach step: up to 3). `context` names the parameter
     annotated `Context`, if there is one; `context_index` is where it stands among the positional ones, None when it
-    is given by keyword. `input_type` is that of the first data parameter. A result annotated ``None`` has `NoneType`.
+    is given by keyword. `input_type` is that of the first data parameter, `item_type` that of the second. A result
+    annotated ``None`` has `NoneType`; of a result that may be a `Goto`, `output_type` is the rest.
     """
 
     positional: int
@@ -46,6 +52,7 @@ class Signature:
     output_type: Any = UNANNOTATED
     context: str | None = None
     context_index: int | None = None
+    item_type: Any = UNANNOTATED
 
     def arguments(self, values: Sequence[Any], context: object) -> tuple[list[Any], dict[str, Any]]:
         """The call: ``args, kwargs``, of as many of *values* as the function takes and *context* where it wants it."""
@@ -59,21 +66,22 @@ class Signature:
 
 
 @dataclass(frozen=True, slots=True)
-class Compensation:
-    """What undoes a step."""
+class Rule:
+    """A function of the author's that decides something about the flow: `on`, `items`, `until`, `into`.
 
-    name: str
+    It is called once and what it says is recorded, but it is no step: it has no attempts and no path of its own. `targets`
+    are the names that its source gives to `Goto`, as far as they can be read.
+    """
+
     function: Function
     signature: Signature
-    runs_in: RunsIn
     source: Source
-    retry: Retry | None = None
-    timeout: timedelta | None = None
+    targets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One function: its result is recorded once."""
+    """One function: its result is recorded once. `compensation` is the step that undoes it."""
 
     name: str
     function: Function
@@ -82,13 +90,13 @@ class Step:
     source: Source
     retry: Retry | None = None
     timeout: timedelta | None = None
-    compensation: Compensation | None = None
-    compensate_on: Literal["completed", "started"] = "completed"
+    compensation: Step | None = None
+    compensate_on: CompensateOn = "completed"
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A step that may also return a `Goto`."""
+    """A step that may also return a `Goto`. `targets` are the names that its source gives to it, as far as they can be read."""
 
     name: str
     function: Function
@@ -97,14 +105,16 @@ class Decision:
     source: Source
     retry: Retry | None = None
     timeout: timedelta | None = None
-    max_visits: int = 1_000
+    max_visits: int = VISITS_MAX
+    targets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """An ordered list of nodes."""
+    """An ordered list of nodes. `source` is where a case or an arm was asked for."""
 
     nodes: tuple[Node, ...] = ()
+    source: Source | None = field(default=None, compare=False)
 
     def __iter__(self) -> Iterator[Node]:
         return iter(self.nodes)
@@ -112,10 +122,10 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One way through a branch. `label` is its path segment, `value` what `on` must give."""
+    """One way through a branch. `label` is its path segment, `value` what `on` must give, as JSON text."""
 
     label: str
-    value: Any
+    value: str
     block: Block
 
 
@@ -124,7 +134,7 @@ class Branch:
     """One of several blocks, chosen once."""
 
     name: str
-    on: Function
+    on: Rule
     cases: tuple[Case, ...]
     source: Source
     otherwise: Block | None = None
@@ -132,11 +142,13 @@ class Branch:
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """One of the blocks of a parallel. `key` is what its result is called."""
+    """One of the blocks of a parallel. `key` is what its result is called. One that is `single` has one node, called like
+    the arm, whose path is the arm's."""
 
     name: str
     key: str
     block: Block
+    single: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +160,7 @@ class Parallel:
     source: Source
     on_error: ErrorPolicy = "fail_fast"
     merge: Merge = "deep"
-    into: Function | None = None
+    into: Rule | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,28 +168,42 @@ class Foreach:
     """A block for each item, a bounded number at a time."""
 
     name: str
-    items: Function
+    items: Rule
     block: Block
     source: Source
     concurrency: int = 1
     on_error: ErrorPolicy = "fail_fast"
     tolerate: int | float | None = None
     collect_as: str | None = None
-    into: Function | None = None
+    into: Rule | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """A block repeated until a condition holds."""
+    """A block that is run, and run again until a condition holds."""
 
     name: str
-    until: Function
+    until: Rule
     block: Block
     source: Source
     max_iterations: int | None = None
 
 
 Node: TypeAlias = Step | Decision | Branch | Parallel | Foreach | Loop
+Composite: TypeAlias = Branch | Parallel | Foreach | Loop
+
+
+def parts_of(node: Composite) -> Iterator[tuple[str | None, Block]]:
+    """The blocks inside a node, each with its path segment, if it has one."""
+    match node:
+        case Branch():
+            yield from ((case.label, case.block) for case in node.cases)
+            if node.otherwise is not None:
+                yield OTHERWISE, node.otherwise
+        case Parallel():
+            yield from ((None if arm.single else arm.name, arm.block) for arm in node.arms)
+        case Foreach() | Loop():
+            yield None, node.block
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,3 +221,4 @@ class Definition:
     priority: int = 0
     timeout: timedelta | None = None
     retry: Retry = field(default_factory=Retry)
+    on_failure: Step | None = None

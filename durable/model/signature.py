@@ -10,12 +10,17 @@ import inspect
 import sys
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 from durable.errors import DefinitionError
 from durable.model.definition import UNANNOTATED, Function, Signature, Source
+from durable.model.results import Goto
 
+ONLY_THEY_GO = (
+    "Only a decision may, or the into of a parallel or of a foreach: declare it with .decision, or return data."
+)
+_COLLECTIONS = (list, set, frozenset, Collection, Iterable, Iterator, Sequence)
 POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
@@ -42,6 +47,11 @@ def author_of(function: Any) -> Any:
     return target_of(inspect.unwrap(target_of(function)))
 
 
+def is_block(thing: Any) -> bool:
+    """True for a workflow and for parts of one. They live on a floor above, and can be called to say that it is a mistake."""
+    return hasattr(typing.cast("object", type(thing)), "__durable_block__")
+
+
 def is_async(function: Any) -> bool:
     """True when a call gives a coroutine, as far as it can be known without calling."""
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(target_of(function))
@@ -57,7 +67,7 @@ def name_of(function: Any) -> str:
 
 def source_of(function: Any, default: Source) -> Source:
     """Where *function* was written (its first decorator, if it has any); *default* when it is not Python."""
-    code = getattr(author_of(function), "__code__", None)
+    code = None if is_block(function) else getattr(author_of(function), "__code__", None)
     return Source(code.co_filename, code.co_firstlineno) if isinstance(code, types.CodeType) else default
 
 
@@ -76,12 +86,19 @@ def is_importable(function: Any) -> bool:
     return found is function
 
 
-def read(function: Function, where: str, *, data_max: int = 1, names: Mapping[str, Any] | None = None) -> Signature:
+def read(
+    function: Function,
+    where: str,
+    *,
+    data_max: int = 1,
+    names: Mapping[str, Any] | None = None,
+    may_go: bool = False,
+) -> Signature:
     """The signature of *function*, its annotations resolved.
 
     *data_max* is how many data arguments there will be: further parameters are left to their defaults. *names* are
     looked up before the function's globals. Raises `UnresolvedAnnotation`, and `DefinitionError` for parameters that
-    cannot be filled.
+    cannot be filled, and for a result that may be a `Goto` unless it *may_go*.
     """
     parameters = _parameters(function, where)
     hints = _hints(function, where, names)
@@ -94,6 +111,9 @@ def read(function: Function, where: str, *, data_max: int = 1, names: Mapping[st
             raise DefinitionError(
                 f"{where}: nothing would fill the keyword-only parameter {p.name!r}. Give it a default value."
             )
+    result = hints.get("return", UNANNOTATED)
+    if not may_go and _without_goto(result) is not result:
+        raise DefinitionError(f"{where} is annotated to return a Goto. {ONLY_THEY_GO}")
     data = [p for p in positional if p not in contexts]
     required = sum(p.default is p.empty for p in data)
     count = max(required, min(len(data), data_max))
@@ -101,10 +121,43 @@ def read(function: Function, where: str, *, data_max: int = 1, names: Mapping[st
     return Signature(
         positional=count,
         input_type=hints.get(data[0].name, UNANNOTATED) if data else UNANNOTATED,
-        output_type=hints.get("return", UNANNOTATED),
+        output_type=_without_goto(result),
         context=context.name if context else None,
         context_index=_context_index(context, positional, count, where),
+        item_type=hints.get(data[1].name, UNANNOTATED) if len(data) > 1 else UNANNOTATED,
     )
+
+
+def _without_goto(annotation: Any) -> Any:
+    """What a result is annotated as beside `Goto`; *annotation* itself when that is no part of it.
+
+    Beside None alone it is unknown: what a `Goto` brings is written as this says, and that is data.
+    """
+    members = list(_alternatives(annotation))
+    others = tuple(member for member in members if member is not Goto)
+    if len(others) == len(members):
+        return annotation
+    known = any(member not in (None, types.NoneType) for member in others)
+    return typing.Union[others] if known else UNANNOTATED  # noqa: UP007
+
+
+def _alternatives(annotation: Any) -> Iterator[Any]:
+    """The members of a union, those of unions with a name of their own included."""
+    while type(annotation).__name__ == "TypeAliasType":  # `type Result = Order | Goto`; there are two such classes
+        annotation = annotation.__value__
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        for member in typing.get_args(annotation):
+            yield from _alternatives(member)
+    else:
+        yield annotation
+
+
+def item_of(listed: Any) -> Any:
+    """What a list, or another collection, of this type contains; unknown for other types."""
+    members = typing.get_args(listed)
+    if typing.get_origin(listed) is tuple and members[1:] == (Ellipsis,):
+        return members[0]
+    return members[0] if typing.get_origin(listed) in _COLLECTIONS else UNANNOTATED
 
 
 def resolve(annotations: Mapping[str, Any], namespace: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ only narrow rows. What is stored beneath a claim is `pending`: claim and release
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import TypeAlias
 
 
 class Status(StrEnum):
@@ -33,7 +34,7 @@ LIVE = frozenset(Status) - ENDED
 
 
 class Change(StrEnum):
-    """What may happen to a status."""
+    """What may happen to a status, each from some statuses to one of some."""
 
     CLAIM = "claim"
     RELEASE = "release"
@@ -42,16 +43,29 @@ class Change(StrEnum):
     COMPLETE = "complete"
     FAIL = "fail"
     CANCEL = "cancel"
+    BEGIN_ENDING = "begin_ending"
+    PUT_OFF_ENDING = "put_off_ending"
+    FINISH_ENDING = "finish_ending"
 
 
-TRANSITIONS: dict[Change, tuple[frozenset[Status], Status]] = {
-    Change.CLAIM: (frozenset({Status.PENDING}), Status.RUNNING),
-    Change.RELEASE: (frozenset({Status.RUNNING}), Status.PENDING),
-    Change.SUSPEND: (frozenset({Status.RUNNING}), Status.WAITING),
-    Change.WAKE: (frozenset({Status.WAITING}), Status.PENDING),
-    Change.COMPLETE: (frozenset({Status.RUNNING}), Status.COMPLETED),
-    Change.FAIL: (frozenset({Status.RUNNING}), Status.FAILED),
-    Change.CANCEL: (frozenset({Status.PENDING, Status.RUNNING, Status.WAITING}), Status.CANCELLED),
+_Statuses: TypeAlias = frozenset[Status]
+_ONLY = frozenset[Status]
+
+TRANSITIONS: dict[Change, tuple[_Statuses, _Statuses]] = {
+    Change.CLAIM: (_ONLY({Status.PENDING}), _ONLY({Status.RUNNING})),
+    Change.RELEASE: (_ONLY({Status.RUNNING}), _ONLY({Status.PENDING})),
+    Change.SUSPEND: (_ONLY({Status.RUNNING}), _ONLY({Status.WAITING})),
+    Change.WAKE: (_ONLY({Status.WAITING}), _ONLY({Status.PENDING})),
+    Change.COMPLETE: (_ONLY({Status.RUNNING}), _ONLY({Status.COMPLETED})),
+    Change.FAIL: (_ONLY({Status.RUNNING}), _ONLY({Status.FAILED})),
+    Change.CANCEL: (_ONLY({Status.PENDING, Status.RUNNING, Status.WAITING}), _ONLY({Status.CANCELLED})),
+    # It has failed, or is to be undone: compensations and `on_failure` are being run. No cancel and no deadline stops that.
+    Change.BEGIN_ENDING: (_ONLY({Status.RUNNING}), _ONLY({Status.COMPENSATING})),
+    Change.PUT_OFF_ENDING: (_ONLY({Status.COMPENSATING}), _ONLY({Status.COMPENSATING})),
+    Change.FINISH_ENDING: (
+        _ONLY({Status.COMPENSATING}),
+        _ONLY({Status.FAILED, Status.COMPENSATED, Status.COMPENSATION_FAILED}),
+    ),
 }
 
 

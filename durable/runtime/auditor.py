@@ -56,6 +56,9 @@ class Auditor:
         for owned in list(self._owned.values()):
             if owned.claimed_at < old and tokens.get(owned.execution_id) != owned.token:
                 owned.interrupt(Interrupted.CLAIM_LOST)
+        for row in rows:
+            if row["undo"] is not None and row["execution_id"] in self._owned:
+                self._owned[row["execution_id"]].ask_to_undo(row["undo"])
         strays = {
             (execution_id, token)
             for execution_id, token in tokens.items()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from durable.ids import new_token
-from durable.store.claims import read_journals, take
+from durable.store.claims import Claimable, read_journals, take
 from durable.store.connection import AGAIN, LOST, Link, Row, backoff, log_lost
 
 log = logging.getLogger("durable.runtime")
@@ -44,7 +44,7 @@ class Claimer:
         self,
         dsn: str,
         lanes: dict[str, Lane],
-        shapes: list[int],
+        claimable: Claimable,
         identity: Callable[[], tuple[UUID, int] | None],
         suspects: Callable[[], int],
         on_claimed: Callable[[int, UUID, Row, list[Row]], None],
@@ -53,7 +53,7 @@ class Claimer:
     ) -> None:
         self._link = Link(dsn, "claimer")
         self._lanes = lanes
-        self._shapes = shapes
+        self._claimable = claimable
         self._identity = identity
         self._suspects = suspects
         self._on_claimed = on_claimed
@@ -87,13 +87,16 @@ class Claimer:
     async def run(self) -> None:
         """Claim until `stop`."""
         loop = asyncio.get_running_loop()
+        # Counted from the last look at all queues: nudges for a busy one must not put off the poll for the others.
+        poll_at = loop.time() + self._poll_seconds()
         try:
             while not self._stopping:
                 try:
-                    async with asyncio.timeout(self._poll_seconds()):
+                    async with asyncio.timeout_at(poll_at):
                         await self._nudged.wait()
                 except TimeoutError:
                     self.nudge()
+                    poll_at = loop.time() + self._poll_seconds()
                 self._nudged.clear()
                 wants = self._wants()
                 if wants and all(want * QUARTER < self._lanes[queue].concurrency for queue, want in wants.items()):
@@ -143,7 +146,7 @@ class Claimer:
         while self._identity() == identity:
             try:
                 rows = await take(
-                    self._link, identity[0], token, wants, self._shapes, self._suspects(), again=attempt > 0
+                    self._link, identity[0], token, wants, self._claimable, self._suspects(), again=attempt > 0
                 )
                 begun = [row["execution_id"] for row in rows if row["begun"]]
                 return rows, await read_journals(self._link, begun) if begun else {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -40,7 +40,12 @@ class Interrupted(Enum):
 
     CLAIM_LOST = "its claim is gone"
     DEADLINE = "its deadline has passed"
+    UNDO = "it was cancelled, to be undone"
     DRAIN = "this worker drains"
+
+
+ENDING = (Interrupted.DEADLINE, Interrupted.UNDO)  # it ends here, once what has to be undone is undone
+_ELSEWHERE = (Interrupted.CLAIM_LOST, Interrupted.DRAIN)  # it goes on with another worker, or later
 
 
 class Writes:
@@ -50,36 +55,74 @@ class Writes:
         self.worker_id = worker_id
         self._commit = commit
         self._record = claims.recording(worker_id)
+        self._compact = claims.compacting(worker_id)
         self._finish = claims.finishing(worker_id, stored_sources(Change.COMPLETE))
-        self._suspend = claims.suspending(worker_id, stored_sources(Change.SUSPEND))
+        self._finish_ending = claims.finishing(worker_id, stored_sources(Change.FINISH_ENDING))
+        waiting, ending = Status.WAITING.value, Status.COMPENSATING.value
+        self._suspend = claims.suspending(worker_id, stored_sources(Change.SUSPEND), waiting)
+        self._put_off = claims.suspending(worker_id, stored_sources(Change.PUT_OFF_ENDING), ending)
+        self._begin_ending = claims.beginning_to_end(worker_id, stored_sources(Change.BEGIN_ENDING))
+        self._adopt = claims.adopting()
+        self._hold = claims.holding()
         self._release = claims.releasing()
 
-    def record(self, execution_id: UUID, token: UUID, r: Record) -> Awaitable[Row | None]:
+    def record(self, execution_id: UUID, token: UUID, r: Record) -> asyncio.Future[Row | None]:
         """Append *r*."""
-        row = (execution_id, token, r.seq, r.path, r.kind, r.attempt, r.value, r.error, r.delay, r.seconds)
-        return self._write(self._record, execution_id, row, len(r.value or r.error or ""))
+        size = len(r.value or r.error or "")
+        if r.kind == "failing":
+            return self._write(self._begin_ending, execution_id, (execution_id, token, r.seq, r.error), size)
+        if r.drops:
+            drops = "{" + ",".join(map(str, r.drops)) + "}"
+            row = (execution_id, token, r.seq, r.path, r.attempt, r.value, drops)
+            return self._write(self._compact, execution_id, row, size)
+        row = (
+            execution_id,
+            token,
+            r.seq,
+            r.path,
+            r.kind,
+            r.attempt,
+            r.value,
+            r.error,
+            r.delay,
+            r.seconds,
+            r.target,
+            r.data_seq,
+        )
+        return self._write(self._record, execution_id, row, size)
 
     def finish(
-        self, execution_id: UUID, token: UUID, ended: Ended, result_seq: int | None, r: Record | None
+        self, execution_id: UUID, token: UUID, ended: Ended, result_seq: int | None, r: Record | None, *, ending: bool
     ) -> Awaitable[Row | None]:
-        """End the execution, with its last record."""
+        """End the execution, with its last record. *ending*: that it has to end is recorded already."""
         last = (None,) * 6 if r is None else (r.seq, r.path, r.kind, r.attempt, r.value, r.error)
         seconds = None if r is None else r.seconds
-        row = (execution_id, token, ended.status, result_seq, ended.error, *last, seconds)
-        return self._write(self._finish, execution_id, row, 0 if r is None else len(r.value or r.error or ""))
+        row = (execution_id, token, ended.status, result_seq, ended.error, *last, seconds, ended.reason)
+        kind = self._finish_ending if ending else self._finish
+        return self._write(kind, execution_id, row, 0 if r is None else len(r.value or r.error or ""))
 
-    def suspend(self, execution_id: UUID, token: UUID, blocked: Blocked) -> Awaitable[Row | None]:
-        """Put the execution to sleep, with its last record."""
+    def suspend(self, execution_id: UUID, token: UUID, blocked: Blocked, *, ending: bool) -> Awaitable[Row | None]:
+        """Put the execution to sleep, with its last record. *ending* as above."""
         r = blocked.record
         last = (None,) * 8 if r is None else (r.seq, r.path, r.kind, r.attempt, r.value, r.error, r.delay, r.seconds)
         row = (execution_id, token, blocked.delay, *last)
-        return self._write(self._suspend, execution_id, row, 0 if r is None else len(r.value or r.error or ""))
+        kind = self._put_off if ending else self._suspend
+        return self._write(kind, execution_id, row, 0 if r is None else len(r.value or r.error or ""))
+
+    def adopt(self, execution_id: UUID, token: UUID, shape: int) -> Awaitable[Row | None]:
+        """Go on under another *shape*."""
+        return self._write(self._adopt, execution_id, (execution_id, token, shape), 0)
+
+    def hold(self, execution_id: UUID, token: UUID, shapes: Iterable[int], reason: str) -> Awaitable[Row | None]:
+        """Give the claim back for workers whose definitions are not of these *shapes*."""
+        held_by = "{" + ",".join(map(str, shapes)) + "}"
+        return self._write(self._hold, execution_id, (execution_id, token, held_by, reason), len(reason))
 
     def release(self, execution_id: UUID, token: UUID) -> Awaitable[Row | None]:
         """Give the claim back."""
         return self._write(self._release, execution_id, (execution_id, token), 0)
 
-    def _write(self, kind: Kind, execution_id: UUID, row: tuple[Any, ...], size: int) -> Awaitable[Row | None]:
+    def _write(self, kind: Kind, execution_id: UUID, row: tuple[Any, ...], size: int) -> asyncio.Future[Row | None]:
         return self._commit.write(kind, execution_id, row, size)
 
 
@@ -145,33 +188,66 @@ class Owned:
 
     async def record(self, record: Record) -> None:
         """See `Journal`."""
-        if await self.writes.record(self.execution_id, self.token, record) is None:
+        if await self._settled(self.writes.record(self.execution_id, self.token, record)) is None:
             raise ClaimLost(f"execution {self.subject.execution_id!r} is no longer this worker's")
         if self.suspect:
             self.suspect = False
             self.supervisor.cleared()
 
+    async def _settled(self, write: asyncio.Future[Row | None]) -> Row | None:
+        """Wait for *write*, through cancellations that leave the execution ours: what was recorded has to be known here."""
+        while True:
+            try:
+                return await asyncio.shield(write)
+            except asyncio.CancelledError:
+                if write.cancelled() or self.interrupted in _ELSEWHERE or self.supervisor.closing():
+                    write.cancel()
+                    raise
+
+    async def adopt(self) -> None:
+        """Go on with an execution that was begun under another shape: from now on only for workers that know ours."""
+        if await self.writes.adopt(self.execution_id, self.token, self.definition.shape) is None:
+            raise ClaimLost(f"execution {self.subject.execution_id!r} is no longer this worker's")
+
     async def conclude(self, outcome: Outcome) -> None:
         """See `Journal`. From here on the task is not cancelled from our side: the write decides."""
         self.concluding = True
+        ending = self.subject.history.failing is not None
         if isinstance(outcome, Blocked):
-            answer = await self.writes.suspend(self.execution_id, self.token, outcome)
+            answer = await self.writes.suspend(self.execution_id, self.token, outcome, ending=ending)
             if answer is not None:
                 self.supervisor.suspended(self, outcome.delay)
                 return
         else:
             ended, result_seq = _ending(outcome)
-            answer = await self.writes.finish(self.execution_id, self.token, ended, result_seq, outcome.record)
+            write = self.writes.finish(self.execution_id, self.token, ended, result_seq, outcome.record, ending=ending)
+            answer = await write
             if answer is not None:
                 self.supervisor.finished(self, ended, answer["watchers"])
                 return
         raise ClaimLost(f"execution {self.subject.execution_id!r} is no longer this worker's")
+
+    def ask_to_undo(self, reason: str) -> None:
+        """Somebody has cancelled it, to be undone."""
+        self.subject.undo = reason
+        self.interrupt(Interrupted.UNDO)
+
+    def go_on(self) -> None:
+        """What the task was stopped for begins, in the same task."""
+        self.interrupted = None
+        if self.deadline is not None:
+            self.deadline.cancel()
+            self.deadline = None
+        while self.task is not None and self.task.cancelling():
+            self.task.uncancel()
 
     def interrupt(self, why: Interrupted) -> None:
         """Stop the task, unless its end is being written. The first reason stands.
 
         A task that has not run yet is not cancelled, for then it would never run: `may_begin` ends it.
         """
+        if why in ENDING and self.subject.history.failing is not None:
+            return  # it is being ended already
         if self.interrupted is None and not self.concluding and self.task is not None:
             self.interrupted = why
             if self.started:
@@ -182,5 +258,7 @@ def _ending(outcome: Completed | Failed) -> tuple[Ended, int | None]:
     match outcome:
         case Completed(value=value):
             return Ended(Status.COMPLETED.value, result=value.text), value.seq
-        case Failed(failure=failure):
-            return Ended(Status.FAILED.value, error=_encode(failure).decode()), None
+        case Failed(status=Status.CANCELLED, reason=reason):
+            return Ended(Status.CANCELLED.value, reason=reason), None
+        case Failed(failure=failure, status=status):
+            return Ended(status.value, error=_encode(failure).decode()), None

@@ -8,6 +8,7 @@ lost, because its deadline has passed, or because this worker drains.
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import logging
 import random
@@ -20,7 +21,7 @@ import asyncpg
 
 from durable.engine.context import Engine
 from durable.engine.interpreter import Interpreter
-from durable.engine.journal import Blocked, Failed, History, Record, Subject
+from durable.engine.journal import Blocked, Failed, History, Outcome, Record, Subject
 from durable.engine.step_runner import StepRunner
 from durable.errors import ClaimLost, Interruption, StoreUnavailable
 from durable.ids import shown_id
@@ -28,8 +29,9 @@ from durable.model.definition import Definition
 from durable.model.failure import Failure
 from durable.runtime.auditor import Auditor
 from durable.runtime.claimer import Claimer, Lane
+from durable.runtime.code import Code, claimable
 from durable.runtime.listener import ENDED, READY, TIMER, Listener, channel_of
-from durable.runtime.owned import Ended, Interrupted, Owned, Writes
+from durable.runtime.owned import ENDING, Ended, Interrupted, Owned, Writes
 from durable.runtime.reaper import Reaper
 from durable.runtime.standing import Standing
 from durable.runtime.timekeeper import Timekeeper
@@ -49,14 +51,15 @@ POLL_DEAF = 1.0  # when they do not
 
 
 class Supervisor:
-    """Runs executions of *definitions* (by shape) from *queues* (name to concurrency). `start`, then `drain`."""
+    """Runs executions with *codes* (by the shape that they were begun under) from *queues* (name to concurrency). `start`, then
+    `drain`."""
 
     def __init__(
         self,
         *,
         dsn: str,
         process: UUID,
-        definitions: Mapping[int, Definition],
+        codes: Mapping[int, Code],
         queues: Mapping[str, int],
         commit: GroupCommit,
         listener: Listener,
@@ -68,7 +71,7 @@ class Supervisor:
         on_left: Callable[[UUID], None],
     ) -> None:
         self._process = process
-        self._definitions = definitions
+        self._codes = codes
         self._commit = commit
         self._listener = listener
         self._runner = runner
@@ -89,7 +92,7 @@ class Supervisor:
         self._claimer = Claimer(
             dsn,
             self._lanes,
-            sorted(definitions),
+            claimable(codes),
             self._identity,
             lambda: 0 if self._suspects else 1,
             self._claimed,
@@ -226,7 +229,7 @@ class Supervisor:
         lane = self._lanes.get(queue)
         if lane is None or lane.backlog or lane.free <= 0 or self._draining or not self._standing.well:
             return False
-        if definition.shape not in self._definitions:
+        if definition.shape not in self._codes:
             return False
         lane.in_flight += 1
         return True
@@ -281,8 +284,10 @@ class Supervisor:
         definition: Definition,
         subject: Subject,
         deadline_in: float | None,
+        *,
+        adopted: bool = False,
     ) -> None:
-        """Run an execution that was claimed under *token*; its slot was reserved."""
+        """Run an execution that was claimed under *token*; its slot was reserved. *adopted*: begun under another shape."""
         owned = Owned(self, self._writes, execution_id, token, queue, definition, subject, time.monotonic())
         if subject.crashes >= 2:
             owned.suspect = True
@@ -290,7 +295,7 @@ class Supervisor:
         if deadline_in is not None:
             owned.deadline = self._loop.call_later(max(deadline_in, 0.0), owned.interrupt, Interrupted.DEADLINE)
         self._owned[execution_id] = owned
-        owned.task = self._loop.create_task(self._run(owned))
+        owned.task = self._loop.create_task(self._run(owned, adopted))
         # Not at the end of `_run`: a task that is cancelled before it has run never gets there.
         owned.task.add_done_callback(lambda _: self._left(owned))
 
@@ -308,10 +313,16 @@ class Supervisor:
                 r["error"],
                 _positive(r["run_in"]),
                 r["seconds"],
+                r["target"],
+                r["data_seq"],
             )
             for r in journal
         )
-        definition = self._definitions[row["shape_id"]]
+        code = self._codes[row["shape_id"]]
+        if (reason := code.refuses(history)) is not None:
+            self._background(self._hold(row, token, code, reason))
+            return
+        definition = code.definition
         deadline_in: float | None = row["deadline_in"]
         subject = Subject(
             shown_id(row["execution_id"], row["name"]),
@@ -321,6 +332,7 @@ class Supervisor:
             json.loads(row["tags"]) if row["tags"] else {},
             row["crashes"],
             deadline_passed=deadline_in is not None and deadline_in <= 0,
+            undo=row["undo"],
         )
         self.begin(
             row["execution_id"],
@@ -329,14 +341,29 @@ class Supervisor:
             definition,
             subject,
             None if subject.deadline_passed else deadline_in,
+            adopted=row["shape_id"] != definition.shape,
         )
 
-    async def _run(self, owned: Owned) -> None:
+    async def _hold(self, row: Row, token: UUID, code: Code, reason: str) -> None:
+        """Leave an execution that our code cannot go on with to workers that can."""
+        queue, definition = row["queue"], code.definition
+        name = shown_id(row["execution_id"], row["name"])
+        log.warning("execution %r of %r is held: %s", name, definition.name, reason)
+        try:
+            shapes = sorted({*(row["held_by"] or ()), definition.shape})
+            if await self._writes.hold(row["execution_id"], token, shapes, reason) is not None:
+                self._listener.send(READY, queue)
+        finally:
+            self.unreserve(queue)
+
+    async def _run(self, owned: Owned, adopted: bool) -> None:
         owned.started = True
         interpreter = Interpreter(
             owned.definition, owned.subject, owned, self._runner, max_crashes=self._max_crashes, engine=self._engine
         )
         try:
+            if adopted:
+                await owned.adopt()
             await self._interpret(owned, interpreter)
         except Interruption as error:
             log.info("execution %r: %s", owned.subject.execution_id, error)
@@ -345,37 +372,60 @@ class Supervisor:
             log.exception("execution %r is left as it stands", owned.subject.execution_id)
 
     async def _interpret(self, owned: Owned, interpreter: Interpreter) -> None:
+        """Run until there is an outcome and it is written. What ends an execution from outside is not the end: what has to be
+        undone is undone in the same task."""
+        run = interpreter.run
+        while True:
+            outcome: Outcome | None = None
+            try:
+                outcome = await run()
+                if owned.interrupted not in ENDING or isinstance(outcome, Failed):
+                    await owned.conclude(outcome)
+                    return
+                # A body did not heed it; what it has done counts as a record.
+            except asyncio.CancelledError:
+                if owned.interrupted is None:
+                    raise
+            except ClaimLost:
+                if not await self._is_to_be_undone(owned):
+                    raise
+            except StoreUnavailable:
+                raise  # nothing can be written: the engine closes
+            except Interruption:
+                pass
+            except Exception as error:
+                await self._failed_on_us(owned, error)
+                return
+            match owned.interrupted:
+                case Interrupted.DEADLINE:
+                    run = functools.partial(interpreter.deadline_exceeded, outcome)
+                case Interrupted.UNDO:
+                    run = functools.partial(interpreter.undo, owned.subject.undo or "", outcome)
+                case _:
+                    await self._released(owned)
+                    return
+            owned.go_on()
+
+    async def _is_to_be_undone(self, owned: Owned) -> bool:
+        """A write was refused: perhaps because somebody has cancelled the execution, to be undone, at this moment."""
         try:
-            outcome = await interpreter.run()
-            if owned.interrupted is Interrupted.DEADLINE:  # the step did not heed it; its result counts as a record
-                outcome = Failed(interpreter.deadline_exceeded().failure, outcome.record)
-            await owned.conclude(outcome)
-        except asyncio.CancelledError:
-            await self._stopped(owned, interpreter)
-        except (ClaimLost, StoreUnavailable):
-            raise  # nothing is ours to write any more, or nothing can be written: the engine closes
-        except Interruption:
-            await self._end_interrupted(owned, interpreter)
-        except asyncpg.PostgresError as refused:
+            rows = await self._link.fetch(load("claim/told"), [owned.execution_id], [owned.token])
+        except (*LOST, *AGAIN):
+            return False  # the audit will find it
+        if not rows or rows[0]["gone"]:
+            return False
+        owned.concluding = False
+        owned.interrupted = None
+        owned.ask_to_undo(rows[0]["undo"])
+        return True
+
+    async def _failed_on_us(self, owned: Owned, error: Exception) -> None:
+        if isinstance(error, asyncpg.PostgresError):
             # The codec should have refused it before. The execution must not be tried for ever on what cannot be stored.
-            await owned.conclude(Failed(Failure.of(refused)))
-        except Exception:
-            log.exception("execution %r met a fault of durable; please report it", owned.subject.execution_id)
-            await owned.conclude(Blocked(OUR_FAULT_DELAY))
-
-    async def _stopped(self, owned: Owned, interpreter: Interpreter) -> None:
-        """The task was cancelled: by us, for a reason, or by whoever closes the loop."""
-        task = asyncio.current_task()
-        if owned.interrupted is None or task is None:
-            raise asyncio.CancelledError
-        task.uncancel()
-        await self._end_interrupted(owned, interpreter)
-
-    async def _end_interrupted(self, owned: Owned, interpreter: Interpreter) -> None:
-        if owned.interrupted is Interrupted.DEADLINE:
-            await owned.conclude(interpreter.deadline_exceeded())
-        else:
-            await self._released(owned)
+            await owned.conclude(Failed(Failure.of(error)))
+            return
+        log.error("execution %r met a fault of durable; please report it", owned.subject.execution_id, exc_info=error)
+        await owned.conclude(Blocked(OUR_FAULT_DELAY))
 
     async def _released(self, owned: Owned) -> None:
         """Give the execution back, if it is ours. While the lease is gone, that is done for all at once, when it is back."""
@@ -421,23 +471,26 @@ class Supervisor:
         else:
             self._claimer.nudge(message)
 
-    def lost_claim(self, execution_id: UUID) -> None:
-        """A message says that a claim may be gone: ask, for a message is a hint."""
+    def claim_told(self, execution_id: UUID) -> None:
+        """A message says that a claim may be gone, or its execution be to be undone: ask, for a message is a hint."""
         if execution_id in self._owned:
-            self._background(self._ask_for_lost(self._owned[execution_id]))
+            self._background(self._ask_for_told(self._owned[execution_id]))
 
     def look_everywhere(self) -> None:
         """Notifications may have been missed."""
         self._claimer.nudge()
         self._timekeeper.look()
 
-    async def _ask_for_lost(self, owned: Owned) -> None:
+    async def _ask_for_told(self, owned: Owned) -> None:
         try:
-            rows = await self._link.fetch(load("claim/lost"), [owned.execution_id], [owned.token])
+            rows = await self._link.fetch(load("claim/told"), [owned.execution_id], [owned.token])
         except (*LOST, *AGAIN):
             return  # the audit will ask again
         if rows and self._owned.get(owned.execution_id) is owned:
-            owned.interrupt(Interrupted.CLAIM_LOST)
+            if rows[0]["gone"]:
+                owned.interrupt(Interrupted.CLAIM_LOST)
+            else:
+                owned.ask_to_undo(rows[0]["undo"])
 
     async def release_stray(self, execution_id: UUID, token: UUID) -> None:
         """Give back a claim of ours that nobody here knows."""

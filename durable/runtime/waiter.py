@@ -7,6 +7,7 @@ whoever ends it sends a message. A look at the table now and then makes up for m
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Iterable
 from uuid import UUID
@@ -86,13 +87,20 @@ class Waiter:
 
     async def run(self) -> None:
         """Wait for all until cancelled; then nobody is left waiting."""
+        loop = asyncio.get_running_loop()
+        looked = loop.time()
         try:
             while True:
-                try:
-                    async with asyncio.timeout(self._poll_seconds() if self._futures else None):
+                waiting = bool(self._futures)
+                # Counted from the last look, not from the last message: others' messages do not make up for a lost one.
+                look_at = looked + self._poll_seconds()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout_at(look_at if waiting else None):
                         await self._wake.wait()
-                except TimeoutError:
-                    self.look()
+                if not waiting or loop.time() >= look_at:
+                    looked = loop.time()
+                    if waiting:
+                        self.look()
                 self._wake.clear()
                 await self._look_after(_some(self._unwatched), _some(self._told))
                 if self._unwatched or self._told:

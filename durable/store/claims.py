@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 from durable.store.connection import Link, Row
@@ -18,14 +19,34 @@ def recording(worker_id: UUID) -> Kind:
     return Kind(load("journal/record"), worker_id)
 
 
+def compacting(worker_id: UUID) -> Kind:
+    """The write that appends to a journal and takes away what it makes superfluous."""
+    return Kind(load("journal/compact"), worker_id)
+
+
 def finishing(worker_id: UUID, sources: list[str]) -> Kind:
-    """The write that ends executions."""
+    """The write that ends executions which stand in one of *sources*."""
     return Kind(load("execution/finish"), worker_id, sources)
 
 
-def suspending(worker_id: UUID, sources: list[str]) -> Kind:
-    """The write that puts executions to sleep."""
-    return Kind(load("execution/suspend"), worker_id, sources)
+def suspending(worker_id: UUID, sources: list[str], status: str) -> Kind:
+    """The write that puts executions to sleep which stand in one of *sources*; *status* is what they are called then."""
+    return Kind(load("execution/suspend"), worker_id, sources, status)
+
+
+def beginning_to_end(worker_id: UUID, sources: list[str]) -> Kind:
+    """The write after which nothing is done any more but to end an execution that has failed."""
+    return Kind(load("execution/begin_ending"), worker_id, sources)
+
+
+def adopting() -> Kind:
+    """The write that puts executions under the shape of changed code."""
+    return Kind(load("execution/adopt"))
+
+
+def holding() -> Kind:
+    """The write that gives claims back for others than us."""
+    return Kind(load("claim/hold"))
 
 
 def releasing() -> Kind:
@@ -33,15 +54,28 @@ def releasing() -> Kind:
     return Kind(load("claim/release"))
 
 
+@dataclass(frozen=True, slots=True)
+class Claimable:
+    """The shapes that a worker may claim: those it can go on with, whatever was done already (`known`), all it may be able to
+    go on with (`shapes`), and those of its own definitions (`own`)."""
+
+    shapes: Sequence[int]
+    known: Sequence[int]
+    own: Sequence[int]
+
+
 async def take(
-    link: Link, owner: UUID, token: UUID, wants: dict[str, int], shapes: Sequence[int], suspects: int, *, again: bool
+    link: Link, owner: UUID, token: UUID, wants: dict[str, int], claimable: Claimable, suspects: int, *, again: bool
 ) -> list[Row]:
     """Claim ready executions. *again* asks first what an earlier call with this token took, whose reply was lost."""
     if again:
         found = await link.fetch(load("claim/find_taken"), owner, token)
         if found:
             return found
-    return await link.fetch(load("claim/take"), owner, token, list(wants), list(wants.values()), shapes, suspects)
+    queues, counts = list(wants), list(wants.values())
+    return await link.fetch(
+        load("claim/take"), owner, token, queues, counts, claimable.shapes, suspects, claimable.known, claimable.own
+    )
 
 
 async def read_journals(link: Link, execution_ids: Iterable[UUID]) -> dict[UUID, list[Row]]:

@@ -120,13 +120,25 @@ class Executions:
 
     async def cancel(self, execution_id: UUID, operation: UUID, reason: str | None, sources: list[str]) -> Row | None:
         """Cancel in one transaction; None when there is no such execution. Raises like `fetch`."""
+        return await self._displaced(
+            execution_id, sources, "execution/cancel", execution_id, operation, reason, sources
+        )
+
+    async def request_undo(self, execution_id: UUID, reason: str, sources: list[str]) -> Row | None:
+        """Ask in one transaction that it be ended and undone; None when there is no such execution. Raises like `fetch`."""
+        return await self._displaced(execution_id, sources, "execution/request_undo", execution_id, reason, sources)
+
+    async def _displaced(self, execution_id: UUID, sources: list[str], name: str, *arguments: object) -> Row | None:
+        """Lock an execution, take it out of the places where it waits, and act on it by the statement *name*."""
 
         async def act(connection: Connection) -> Row | None:
             async with connection.transaction():
-                if not await connection.fetch(load("execution/lock").sql, execution_id):
+                locked = await connection.fetchrow(load("execution/lock").sql, execution_id)
+                if locked is None:
                     return None
-                await connection.fetch(load("execution/displace").sql, execution_id, sources)
-                return await connection.fetchrow(load("execution/cancel").sql, execution_id, operation, reason, sources)
+                if locked["undo"] is None:  # else a worker is to hear of that, wherever it stands
+                    await connection.fetch(load("execution/displace").sql, execution_id, sources)
+                return await connection.fetchrow(load(name).sql, *arguments)
 
         return await self._surely(act)
 

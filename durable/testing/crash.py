@@ -7,66 +7,35 @@ that was stopped may go on to do whatever it likes (its task is cancelled): noth
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
-
-import msgspec
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any, TypeVar
 
 from durable.authoring import In, Out, Workflow
 from durable.codec import Codec, JsonCodec
 from durable.engine.context import Context
-from durable.engine.journal import Record
-from durable.errors import ClaimLost
+from durable.engine.step_runner import StepRunner
+from durable.errors import ClaimLost, UsageError
 from durable.model.definition import Definition
-from durable.model.failure import Failure
-from durable.testing.memory import CountingRunner, MemoryJournal, Run, Worker
+from durable.model.paths import plain as without_indices
+from durable.testing.comparison import differences
+from durable.testing.keys import WatchingRunner
+from durable.testing.laws import faults_of_call, faults_of_end, is_beside_others
+from durable.testing.memory import MemoryJournal, Run, Worker
+from durable.testing.mocks import Mocks, mocked
+from durable.testing.report import CrashReport, Point, Repeat, spelled
 
-Side: TypeAlias = Literal["before", "after"]
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """A moment to crash at: the *write*-th write (from 1) of a worker, before or after it is durable."""
-
-    write: int
-    side: Side
-
-    def __str__(self) -> str:
-        return f"{self.side} write {self.write} was durable"
-
-
-@dataclass(frozen=True, slots=True)
-class Repeat:
-    """A body that ran more than once for the same attempt, and the crashes that made it so."""
-
-    path: str
-    attempt: int
-    times: int
-    crashed: tuple[Point, ...]
-
-    def __str__(self) -> str:
-        return f"{self.path!r} (attempt {self.attempt}) ran {self.times} times: crashed {_spell(self.crashed)}"
-
-
-@dataclass(slots=True)
-class CrashReport:
-    """What a `crash_everywhere` saw: the uninterrupted run, the number of crashed ones, and every body that was repeated."""
-
-    uninterrupted: Run
-    runs: int = 0
-    repeats: list[Repeat] = field(default_factory=list[Repeat])
-
-    def __str__(self) -> str:
-        lines = [f"{self.runs} crashed runs ended like the uninterrupted one ({self.uninterrupted.status})"]
-        return "\n".join([*lines, *map(str, self.repeats)])
+T = TypeVar("T")
 
 
 async def crash_everywhere(
     workflow: Workflow[In, Out],
     input: In,
     *,
+    check: Callable[[Run], Awaitable[None] | None] | None = None,
+    mocks: Mocks | None = None,
+    first_crashes: int | None = None,
     second_crashes: int = 100,
     tags: Mapping[str, Any] | None = None,
     crashes: int = 0,
@@ -75,35 +44,59 @@ async def crash_everywhere(
 ) -> CrashReport:
     """Run *workflow* on *input* once, then again with a crash at each of its writes, and with two of them.
 
-    Of the pairs of crashes at most *second_crashes* are tried, evenly spread. Raises `AssertionError`, saying where the
-    world was stopped, when a run ends otherwise than the uninterrupted one, when a body runs although its record is
-    durable, or when a crash counts as an attempt. Bodies must depend on their data and `context()` alone: what they keep
-    in memory is not taken back by a crash.
+    *check* is called with every `Run` that has ended, the uninterrupted one first: assert in it what must hold of each. *mocks*
+    are as for `run`. Of the single crashes at most *first_crashes* are tried, and *second_crashes* of their pairs, evenly
+    spread; None: all.
+
+    Raises `AssertionError`, saying where the world was stopped, when a run breaks a law (see `durable.testing.laws`), when it
+    ends otherwise than the uninterrupted one (see `durable.testing.comparison` for what chance may decide), or when a body is
+    repeated that was not in flight; and what *check* raises, with a note of where the world was stopped. If cancelled, the
+    body that runs is cancelled. Bodies and mocks must depend on their data and `context()` alone: what they keep in memory is
+    not taken back by a crash.
     """
-    definition, codec = workflow.definition, codec or JsonCodec()
+    definition, codec = mocked(workflow.definition, mocks), codec or JsonCodec()
     text = codec.encode(input, definition.input_type)
 
     async def live(*points: Point) -> _Life:
-        life = _Life(points, crashes)
-        runner = CountingRunner(codec, life.called)
-        try:
-            await life.live(Worker(definition, text, runner, "memory", tags or {}, max_crashes))
-        finally:
-            runner.close()
+        life = _Life(definition, points, crashes)
+        await life.live(codec, lambda runner: Worker(definition, text, runner, "memory", tags or {}, max_crashes))
         return life
 
     plain = await live()
-    if plain.faults:
-        raise AssertionError(f'workflow "{definition.name}", without any crash:\n- ' + "\n- ".join(plain.faults))
-    report = CrashReport(plain.result(definition, codec))
+    report = CrashReport(plain.result(codec))
+    faults = [*plain.faults, *faults_of_end(definition, report.uninterrupted.records, report.uninterrupted.status)]
+    _refuse(f'workflow "{definition.name}", without any crash', faults)
+    report.keyed |= plain.keyed
+    await _check(check, report.uninterrupted, ())
     pairs: list[tuple[Point, Point]] = []
-    for first in _points(plain.journal.writes):
+    for first in _spread(_points(plain.journal.writes), first_crashes):
         life = await live(first)
-        _compare(report, life, definition, codec)
+        await _check(check, _compare(report, life, codec), life.points)
         pairs += [(first, second) for second in _points(life.journal.writes)]
     for first, second in _spread(pairs, second_crashes):
-        _compare(report, await live(first, second), definition, codec)
+        await _check(check, _compare(report, await live(first, second), codec), (first, second))
     return report
+
+
+async def crash_at(
+    workflow: Workflow[In, Out],
+    input: In,
+    *points: Point,
+    mocks: Mocks | None = None,
+    crashes: int = 0,
+    max_crashes: int = 5,
+    codec: Codec | None = None,
+) -> Run:
+    """Run *workflow* on *input* to its end, through crashes at *points*: each is counted in the life of one worker, so that the
+    last of them outlives all. *mocks* are as for `run`. Raises `AssertionError` when a law is broken."""
+    definition, codec = mocked(workflow.definition, mocks), codec or JsonCodec()
+    text = codec.encode(input, definition.input_type)
+    life = _Life(definition, points, crashes)
+    await life.live(codec, lambda runner: Worker(definition, text, runner, max_crashes=max_crashes))
+    ended = life.result(codec)
+    faults = [*life.faults, *faults_of_end(definition, ended.records, ended.status)]
+    _refuse(f'workflow "{definition.name}", crashed {spelled(points)}', faults)
+    return ended
 
 
 class _CrashingJournal(MemoryJournal):
@@ -122,12 +115,13 @@ class _CrashingJournal(MemoryJournal):
         if self.crashed.is_set() and self.stopping():
             raise ClaimLost("this worker is dead")
         self.writes += 1
-        await self._reach("before")
+        number = self.writes
+        await self._reach(Point(number, "before"))
         await super()._write(write)
-        await self._reach("after")
+        await self._reach(Point(number, "after"))
 
-    async def _reach(self, side: Side) -> None:
-        if self.crashed.is_set() or self.point == Point(self.writes, side):
+    async def _reach(self, point: Point) -> None:
+        if self.crashed.is_set() or self.point == point:
             self.crashed.set()
             await asyncio.get_running_loop().create_future()  # for ever: the world has stopped
 
@@ -135,23 +129,36 @@ class _CrashingJournal(MemoryJournal):
 class _Life:
     """One execution from its start to its end, through the crashes at *points*."""
 
-    def __init__(self, points: Sequence[Point], crashes: int) -> None:
+    def __init__(self, definition: Definition, points: Sequence[Point], crashes: int) -> None:
+        self.definition = definition
         self.points = tuple(points)
         self.calls: Counter[tuple[str, int]] = Counter()
         self.faults: list[str] = []
+        self.keyed: set[str] = set()  # the steps that have asked for their key
         self.journal = _CrashingJournal(points[0] if points else None, crashes)
         self._called_here: set[tuple[str, int]] = set()
 
-    async def live(self, worker: Worker) -> None:
+    async def live(self, codec: Codec, worker: Callable[[StepRunner], Worker]) -> None:
+        """Let one *worker* after the other work, until the execution has ended."""
         for following in (*self.points[1:], None) if self.points else ():
-            if not await self._crashes(worker, following):
+            if not await self._crashes(self._work(codec, worker), following):
                 return
-        await worker.run(self.journal)
+        await self._work(codec, worker)
 
-    async def _crashes(self, worker: Worker, following: Point | None) -> bool:
+    async def _work(self, codec: Codec, worker: Callable[[StepRunner], Worker]) -> None:
+        journal = self.journal
+        runner = WatchingRunner(
+            codec, lambda context: self._called(journal, context), lambda path: self.keyed.add(without_indices(path))
+        )
+        try:
+            await worker(runner).run(journal)
+        finally:
+            runner.close()
+
+    async def _crashes(self, work: Coroutine[Any, Any, None], following: Point | None) -> bool:
         """Work until the crash, and take over; False when the execution ended before it."""
         dying = self.journal
-        working = asyncio.create_task(worker.run(dying))
+        working = asyncio.create_task(work)
         crash = asyncio.create_task(dying.crashed.wait())
         try:
             await asyncio.wait({working, crash}, return_when=asyncio.FIRST_COMPLETED)
@@ -170,80 +177,65 @@ class _Life:
             if not working.cancelled():
                 working.exception()  # a dead worker's errors are nobody's
 
-    def called(self, context: Context) -> None:
-        """A body is about to run."""
-        if self.journal.stopping() or self.journal.crashed.is_set():
+    def _called(self, journal: _CrashingJournal, context: Context) -> None:
+        """A body is about to run in the worker that writes to *journal*."""
+        if journal is not self.journal or journal.stopping() or journal.crashed.is_set():
             return
         key = (context.path, context.attempt)
         self.calls[key] += 1
-        known = [record for record in self.journal.records if record.path == context.path]
-        body = f"the body of {context.path!r} (attempt {context.attempt})"
-        if any(record.kind == "completed" for record in known):
-            self.faults.append(f"{body} ran although its result was durable")
-        elif any(record.delay is None for record in known):
-            self.faults.append(f"{body} ran although its final failure was durable")
-        elif context.attempt != len(known) + 1:
-            self.faults.append(f"{body} ran after {len(known)} attempts: a crash is not an attempt")
-        elif key in self._called_here:
-            self.faults.append(f"{body} ran twice in one worker")
+        self.faults += faults_of_call(self.definition, self.journal.records, context)
+        if key in self._called_here:
+            self.faults.append(f"the body of {context.path!r} (attempt {context.attempt}) ran twice in one worker")
         self._called_here.add(key)
 
-    def result(self, definition: Definition, codec: Codec) -> Run:
+    def result(self, codec: Codec) -> Run:
         calls: Counter[str] = Counter()
         for (path, _), times in self.calls.items():
             calls[path] += times
-        return Run.of(self.journal, definition, codec, calls)
+        return Run.of(self.journal, self.definition, codec, calls)
 
 
-def _compare(report: CrashReport, life: _Life, definition: Definition, codec: Codec) -> None:
-    run, plain = life.result(definition, codec), report.uninterrupted
+def _compare(report: CrashReport, life: _Life, codec: Codec) -> Run:
+    definition = life.definition
+    run, plain = life.result(codec), report.uninterrupted
     report.runs += 1
-    report.repeats += [
-        Repeat(path, attempt, times, life.points) for (path, attempt), times in life.calls.items() if times > 1
-    ]
-    faults = list(life.faults)
-    for what, got, wanted in (
-        ("status", run.status, plain.status),
-        ("result", run.text, plain.text),
-        ("failure", _essence(run.failure), _essence(plain.failure)),
-        ("records", _recorded(run.records), _recorded(plain.records)),
-    ):
-        if got != wanted:
-            faults.append(f"its {what} is {got!r}, but {wanted!r} when nothing crashes")
+    report.keyed |= life.keyed
+    repeats = [Repeat(path, attempt, times, life.points) for (path, attempt), times in life.calls.items() if times > 1]
+    report.repeats += repeats
+    faults = [*life.faults, *faults_of_end(definition, run.records, run.status), *differences(definition, run, plain)]
+    for repeat in repeats:
+        if repeat.times > 1 + len(life.points):
+            faults.append(f"{repeat.path!r} (attempt {repeat.attempt}) ran {repeat.times} times")
+        elif all(point.side == "after" for point in life.points) and not is_beside_others(definition, repeat.path):
+            faults.append(f"{repeat.path!r} (attempt {repeat.attempt}) ran again, although it was not in flight")
+    _refuse(f'workflow "{definition.name}", crashed {spelled(life.points)}', faults)
+    return run
+
+
+async def _check(check: Callable[[Run], Awaitable[None] | None] | None, run: Run, points: Sequence[Point]) -> None:
+    if check is None:
+        return
+    try:
+        said: object = check(run)
+        if inspect.isawaitable(said):
+            said = await said
+    except Exception as error:
+        error.add_note(f"in the run that was crashed {spelled(points)}" if points else "in the run without any crash")
+        raise
+    if said is not None:
+        raise UsageError(f"check returned {said!r}, which nobody looks at. Assert in it, and return nothing.")
+
+
+def _refuse(where: str, faults: Sequence[str]) -> None:
     if faults:
-        raise AssertionError(
-            f'workflow "{definition.name}", crashed {_spell(life.points)}:\n- ' + "\n- ".join(dict.fromkeys(faults))
-        )
-
-
-def _essence(failure: Failure | None) -> tuple[str, str] | None:
-    return None if failure is None else (failure.type, failure.message)
-
-
-def _recorded(records: Sequence[Record]) -> list[tuple[Any, ...]]:
-    """What must be the same in every run: not the times, nor the order in which concurrent bodies finished."""
-    return sorted(
-        (
-            record.path,
-            record.attempt,
-            record.kind,
-            record.value or "",
-            _essence(msgspec.json.decode(record.error, type=Failure)) if record.error else (),
-            record.delay is None,
-        )
-        for record in records
-    )
+        raise AssertionError(f"{where}:\n- " + "\n- ".join(dict.fromkeys(faults)))
 
 
 def _points(writes: int) -> list[Point]:
     return [Point(write, side) for write in range(1, writes + 1) for side in ("before", "after")]
 
 
-def _spread(pairs: list[tuple[Point, Point]], most: int) -> list[tuple[Point, Point]]:
-    if len(pairs) <= most:
-        return pairs
-    return [pairs[index * len(pairs) // most] for index in range(most)]
-
-
-def _spell(points: Sequence[Point]) -> str:
-    return ", then ".join(map(str, points))
+def _spread(crashes: list[T], most: int | None) -> list[T]:
+    if most is None or len(crashes) <= most:
+        return crashes
+    return [crashes[index * len(crashes) // most] for index in range(most)]

@@ -12,7 +12,7 @@ import copy
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, Self
 
 from durable.authoring import In, Out, Workflow
 from durable.codec import Codec, JsonCodec
@@ -21,10 +21,10 @@ from durable.engine.interpreter import Interpreter
 from durable.engine.journal import Blocked, Completed, Failed, History, Outcome, Record, Subject
 from durable.engine.step_runner import StepRunner
 from durable.errors import InternalError, Interruption
-from durable.model.definition import Definition, Step
+from durable.model.definition import Decision, Definition, Step
 from durable.model.failure import Failure
-
-Status: TypeAlias = Literal["completed", "failed"]
+from durable.model.status import Status
+from durable.testing.mocks import Mocks, mocked
 
 
 class MemoryJournal:
@@ -32,7 +32,7 @@ class MemoryJournal:
 
     def __init__(self, *, crashes: int = 0) -> None:
         self.crashes = crashes
-        self.records: list[Record] = []
+        self._records: dict[int, Record] = {}
         self.ended: Completed | Failed | None = None
         self._due: dict[int, float] = {}  # by the number of a failed record: when its next attempt is due
         self._wake_at = 0.0
@@ -40,6 +40,12 @@ class MemoryJournal:
         self._began = asyncio.get_running_loop().time()
         self._deadline: float | None = None
         self._stopping = False
+        self._dead = False
+
+    @property
+    def records(self) -> list[Record]:
+        """All that is recorded, in the order in which it was."""
+        return list(self._records.values())
 
     @property
     def now(self) -> float:
@@ -49,23 +55,28 @@ class MemoryJournal:
     def taken_over(self) -> Self:
         """What another worker finds if this one dies now. Nothing that is written here afterwards reaches it."""
         other = copy.copy(self)
-        other.records = list(self.records)
+        other._records = dict(self._records)
         other._due = dict(self._due)
         other.crashes += 1
         return other
 
+    @property
+    def overdue(self) -> bool:
+        """Whether the deadline has passed; never when the execution is being ended."""
+        return self._deadline is not None and self.now >= self._deadline
+
     def claim(self, timeout: float | None) -> tuple[History, float | None]:
         """Skip to when there is something to do. Returns the history, and what is left of *timeout*, in seconds."""
-        self._stopping = False
+        self._stopping = self._dead = False
         self._deadline = timeout
         wake_at = self._wake_at if timeout is None else min(self._wake_at, timeout)
         self._skipped += max(wake_at - self.now, 0.0)
         left = None if timeout is None else timeout - self.now
-        return History(self._read_back(record) for record in self.records), left
+        return History(map(self._read_back, sorted(self._records.values(), key=lambda record: record.seq))), left
 
     def _read_back(self, record: Record) -> Record:
         due = self._due.get(record.seq)
-        return replace(record, delay=None if due is None else max(due - self.now, 0.0))
+        return record if due is None else replace(record, delay=max(due - self.now, 0.0))
 
     async def record(self, record: Record) -> None:
         """See `Journal`."""
@@ -77,7 +88,7 @@ class MemoryJournal:
 
     def may_begin(self) -> None:
         """See `Journal`."""
-        if self._stopping or (self._deadline is not None and self.now >= self._deadline):
+        if self._stopping or self.overdue:
             raise Interruption("the execution was stopped")
 
     def stopping(self) -> bool:
@@ -85,27 +96,45 @@ class MemoryJournal:
         return self._stopping
 
     async def pause(self, seconds: float) -> None:
-        """See `Journal`. Passes at once, but lets other tasks go first."""
-        self._skipped += seconds
+        """See `Journal`. Passes at once, but lets other tasks go first. Pauses at the same time pass together."""
+        until = self.now + seconds
         await asyncio.sleep(0)
+        self._skipped += max(until - self.now, 0.0)
 
-    def stop(self) -> None:
-        """Call it before cancelling the interpreter's task: the cancellation is then known not to be the body's."""
+    def stop(self, *, dead: bool = True) -> None:
+        """Call it before cancelling the interpreter's task: the cancellation is then known not to be the body's. It goes on
+        elsewhere, unless it is not *dead*: then it ends here."""
         self._stopping = True
+        self._dead = dead
+
+    def resume(self) -> None:
+        """What it was stopped for begins."""
+        self._stopping = False
+        self._deadline = None
 
     async def _write(self, write: Callable[[], None]) -> None:
         write()
-        await asyncio.sleep(0)  # as in life, a reply comes in a later turn of the loop
+        try:
+            await asyncio.sleep(0)  # as in life, a reply comes in a later turn of the loop
+        except asyncio.CancelledError:
+            if self._dead:
+                raise
 
     def _append(self, record: Record) -> None:
         if self.ended is not None:
             raise InternalError(f"record {record.seq} ({record.path!r}) was written after the end")
-        if self.records and record.seq <= self.records[-1].seq:
-            raise InternalError(f"record {record.seq} ({record.path!r}) was written after {self.records[-1].seq}")
+        if record.seq in self._records:
+            raise InternalError(f"record {record.seq} ({record.path!r}) was written after another of this number")
         if record.delay is not None:
             self._due[record.seq] = self.now + record.delay
-        self.records.append(replace(record))  # a copy: what the interpreter does to its own is not durable
+        for seq in record.drops:
+            del self._records[seq]
+        self._records[record.seq] = replace(
+            record, drops=()
+        )  # a copy: what the interpreter does to its own is not durable
         self.crashes = 0
+        if record.kind == "failing":
+            self._deadline = None
 
     def _conclude(self, outcome: Outcome) -> None:
         if outcome.record is not None:
@@ -125,7 +154,7 @@ class CountingRunner(StepRunner):
 
     async def _call(
         self,
-        step: Step,
+        step: Step | Decision,
         arguments: Sequence[Any],
         keywords: dict[str, Any],
         context: Context,
@@ -172,18 +201,17 @@ class Worker:
                 journal.crashes,
                 deadline_passed=left is not None and left <= 0,
             )
+            if history.failing is not None:
+                left = None
+                journal.resume()
             interpreter = Interpreter(self.definition, subject, journal, self.runner, max_crashes=self.max_crashes)
-            try:
-                outcome = await _within_deadline(interpreter, journal, left)
-            except Interruption:  # the deadline passed in a pause, or the body swallowed its cancellation
-                if timeout is None:
-                    raise
-                continue
-            await journal.conclude(outcome)
+            await journal.conclude(await _within_deadline(interpreter, journal, left))
 
 
 async def _within_deadline(interpreter: Interpreter, journal: MemoryJournal, left: float | None) -> Outcome:
     if left is None or left <= 0:
+        if left is not None:
+            journal.resume()
         return await interpreter.run()
     task = asyncio.current_task()
     assert task is not None
@@ -191,19 +219,29 @@ async def _within_deadline(interpreter: Interpreter, journal: MemoryJournal, lef
 
     def strike() -> None:
         nonlocal struck
-        struck = True
-        journal.stop()
-        task.cancel()
+        if interpreter.subject.history.failing is None:  # else it is being ended already
+            struck = True
+            journal.stop(dead=False)
+            task.cancel()
 
+    outcome: Outcome | None = None
     timer = asyncio.get_running_loop().call_later(left, strike)
     try:
-        return await interpreter.run()
+        outcome = await interpreter.run()
     except asyncio.CancelledError:
-        if not struck or task.uncancel() > 0:
+        if not struck:
             raise
-        return interpreter.deadline_exceeded()
+    except Interruption:  # the deadline passed in a pause, or the body swallowed its cancellation
+        if not (struck or journal.overdue):
+            raise
     finally:
         timer.cancel()
+    if outcome is None or (struck and not isinstance(outcome, Failed)):
+        while task.cancelling():
+            task.uncancel()
+        journal.resume()
+        return await interpreter.deadline_exceeded(outcome)
+    return outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,9 +263,9 @@ class Run:
         match journal.ended:
             case Completed(value=value):
                 result = codec.decode(value.text, definition.output_type)
-                return cls("completed", result, value.text, None, journal.records, calls, journal.now)
-            case Failed(failure=failure):
-                return cls("failed", None, None, failure, journal.records, calls, journal.now)
+                return cls(Status.COMPLETED, result, value.text, None, journal.records, calls, journal.now)
+            case Failed(failure=failure, status=status):
+                return cls(status, None, None, failure, journal.records, calls, journal.now)
             case None:
                 raise InternalError("the execution has not ended")
 
@@ -236,6 +274,7 @@ async def run(
     workflow: Workflow[In, Out],
     input: In,
     *,
+    mocks: Mocks | None = None,
     execution_id: str = "memory",
     tags: Mapping[str, Any] | None = None,
     crashes: int = 0,
@@ -244,10 +283,13 @@ async def run(
 ) -> Run:
     """Run *workflow* on *input* to its end, in memory. No retry and no pause takes real time; bodies do.
 
-    *crashes* is how many workers died with it before. Raises `DefinitionError` and `EncodeError`. If cancelled, the step
+    *mocks* stand in for bodies: by the name of a step, or its path without visits and indices (``"fetch/user"``), a function to
+    call in its place (async or not, with the parameters that it asks for), an exception to raise, or a value to return.
+    *crashes* is how many workers died with it before. Raises `DefinitionError`, `EncodeError`, and `UsageError` for a mock of
+    a step that does not exist. If cancelled, the step
     that runs is cancelled.
     """
-    definition, codec = workflow.definition, codec or JsonCodec()
+    definition, codec = mocked(workflow.definition, mocks), codec or JsonCodec()
     calls: Counter[str] = Counter()
     runner = CountingRunner(codec, lambda context: calls.update([context.path]))
     worker = Worker(

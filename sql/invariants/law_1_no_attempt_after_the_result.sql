@@ -1,4 +1,5 @@
--- Law 1: nothing is tried again after its result was recorded, and attempts are counted without gaps or repeats.
+-- Law 1: nothing is tried again after its result was recorded, and attempts are counted without gaps or repeats. Of an iteration
+-- that is over a result may be kept for its data, which a compensation will need, without the failed attempts before it.
 --
 -- Returns execution_id uuid, path text, attempt int4
 select later.execution_id, later.path, later.attempt
@@ -7,6 +8,12 @@ select later.execution_id, later.path, later.attempt
  where done.kind = 'completed'
 union all
 select execution_id, path, max(attempt)
-  from durable.journal
+  from durable.journal counted
+ where kind in ('completed', 'failed') and attempt > 0
  group by execution_id, path
-having count(*) <> count(distinct attempt) or max(attempt) <> count(*)
+having count(*) <> count(distinct attempt)
+    or (max(attempt) <> count(*) and not exists (
+               select from durable.journal loop
+                where loop.execution_id = counted.execution_id and loop.kind = 'iterated'
+                  and starts_with(counted.path, loop.path || '[')
+                  and split_part(substr(counted.path, length(loop.path) + 2), ']', 1)::int < loop.attempt))

@@ -20,6 +20,7 @@ from __future__ import annotations
 from typing import Any
 
 from durable.authoring import In, Out, Workflow
+from durable.model.results import ArmResults, ItemResults
 
 
 async def start(workflow: Workflow[In, Out], data: In) -> Out:
@@ -44,6 +45,49 @@ orders.step("charge")  # refused
 Workflow("orders", version="1")  # refused
 Workflow("orders", retention=1)  # refused
 Workflow()  # refused
+
+
+outcome = orders.branch("outcome", on=lambda order: order)
+fetch = dicts.parallel("fetch", merge="shallow")  # refused
+each = dicts.foreach("each", items=lambda data: data["x"], on_error="complete_all")  # refused
+
+
+@outcome.case(1)  # refused
+async def no_decorator(order: str) -> None: ...
+
+
+@outcome.step  # refused
+async def no_case(order: str) -> None: ...
+
+
+@orders.decision(compensate=charge)  # refused
+async def no_step(order: str) -> None: ...
+
+
+@orders.compensation(compensate_on="started")  # refused
+async def no_compensation(order: str) -> None: ...
+
+
+@orders.step(key="a")  # refused
+async def no_arm(order: str) -> None: ...
+
+
+def of_items(data: Any, results: ItemResults) -> Any: ...
+def of_arms(data: Any, results: ArmResults) -> Any: ...
+def four(data: Any, item: str, index: int, more: int) -> Any: ...
+
+
+orders.branch("x", on="verdict")  # refused
+orders.branch("x")  # refused
+orders.loop("x", until=four)  # refused
+orders.loop("x", until=len, max_iterations="3")  # refused
+orders.parallel("x", into=of_items)  # refused
+orders.parallel("x", on_error="continue")  # refused
+dicts.foreach("x", items=len, into=of_arms)  # refused
+dicts.foreach("x", items=len, tolerate="3")  # refused
+each.step(compensate_on="failed")  # refused
+fetch.arm("x", name="y")  # refused
+each.decision(max_visits="3")  # refused
 
 
 async def use() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from durable import Context, JsonCodec, NonRetryable, Retry, StepTimeout, UsageError, Workflow, context, seconds
-from durable.engine.step_runner import StepRunner
+from durable.engine.step_runner import Reply, StepRunner
 from durable.model.definition import Step
 from durable.testing import run
 from tests.engine.bodies import dies_at_first, fails, says_its_pid_and_hangs, where_am_i
@@ -51,7 +51,7 @@ async def test_the_body_runs_in_the_task_that_asks_for_it(runner: StepRunner) ->
     async def body() -> None:
         tasks.append(asyncio.current_task())
 
-    assert await runner.attempt(step_of(body), "null", here()) is None
+    assert await runner.attempt(step_of(body), "null", here()) == Reply(None)
     assert tasks == [asyncio.current_task()]
 
 
@@ -124,7 +124,7 @@ async def test_a_plain_function_runs_in_a_thread_with_the_callers_context_variab
         return [COLOUR.get(), threading.current_thread() is threading.main_thread()]
 
     COLOUR.set("red")
-    assert await runner.attempt(step_of(body), "null", mine) == '["red?",false]'
+    assert await runner.attempt(step_of(body), "null", mine) == Reply('["red?",false]')
     assert COLOUR.get() == "red"
 
 
@@ -177,7 +177,7 @@ async def test_a_thread_step_outlasts_cancellations_and_its_result_is_not_thrown
     await in_time(struck)
     assert not attempt.done()
     release.set()
-    assert await attempt == '"too late"'
+    assert await attempt == Reply('"too late"')
 
 
 async def test_waiting_for_a_thread_is_not_the_time_of_the_step(runner: StepRunner) -> None:
@@ -194,7 +194,7 @@ async def test_waiting_for_a_thread_is_not_the_time_of_the_step(runner: StepRunn
     await asyncio.wait({waiting}, timeout=0.6)
     release.set()
     await holding
-    assert await waiting == "1"
+    assert await waiting == Reply("1")
 
 
 async def test_a_step_that_is_cancelled_before_its_thread_began_never_runs(runner: StepRunner) -> None:
@@ -237,9 +237,9 @@ async def test_an_error_that_comes_after_the_cancellation_makes_no_noise(runner:
 
 
 async def test_a_process_step_runs_in_another_process_and_knows_its_context(runner: StepRunner) -> None:
-    text = await runner.attempt(step_of(where_am_i, process=True), '{"n":1}', here())
-    assert text is not None
-    found = JsonCodec().decode(text)
+    reply = await runner.attempt(step_of(where_am_i, process=True), '{"n":1}', here())
+    assert reply.value is not None
+    found = JsonCodec().decode(reply.value)
     assert found.pop("pid") != os.getpid()
     assert found == {"n": 1, "key": "execution:step", "tags": {"tenant": "acme"}, "engine": None}
 

@@ -1,7 +1,4 @@
-"""Small workflows and how each must end, with and without crashes. Later kinds of node add theirs to `CASES`.
-
-Their bodies depend on their data and on `context()` alone, so that a run may be repeated.
-"""
+"""Small workflows of steps alone, and how each must end, with and without crashes."""
 
 from __future__ import annotations
 
@@ -11,8 +8,7 @@ import enum
 import os
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -22,43 +18,7 @@ import msgspec
 
 from durable import Context, NonRetryable, Retry, RetryAfter, Workflow, assign, context, days, hours, seconds
 from tests.engine.bodies import dies_at_first
-
-
-@dataclass(frozen=True)
-class Case:
-    """A workflow, its input, and how it must end. `calls` is how often each body runs when nothing crashes."""
-
-    workflow: Workflow[Any, Any]
-    input: Any
-    result: Any = None
-    error: str | None = None  # the type of the failure
-    message: str = ""  # a part of the failure's message
-    calls: dict[str, int] = field(default_factory=dict)
-    crashes: int = 0
-    by_the_clock: bool = False  # what is recorded depends on real time, so a crash may rightly change it
-    slow: bool = False  # a run takes a good part of a second: fewer pairs of crashes are tried
-
-
-CASES: list[Case] = []
-
-
-def case(
-    input: Any, *, of: Callable[..., Workflow[Any, Any]] = Workflow, **expected: Any
-) -> Callable[[Callable[[Workflow[Any, Any]], None]], None]:
-    """A case whose workflow the decorated function declares; it is called like that function."""
-
-    def add(declare: Callable[[Workflow[Any, Any]], None]) -> None:
-        workflow = of(declare.__name__)
-        declare(workflow)
-        CASES.append(Case(workflow, input, **expected))
-
-    return add
-
-
-def fail_until(attempt: int) -> None:
-    if context().attempt < attempt:
-        raise ValueError(f"not before attempt {attempt}")
-
+from tests.engine.cases import case, fail_until
 
 # --- Data --------------------------------------------------------------------------------------------------------
 

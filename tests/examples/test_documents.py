@@ -1,4 +1,4 @@
-"""README and guide: whole programs run as they stand there, and fragments name nothing that does not exist."""
+"""README and the pages of the guide: whole programs run as they stand there, and fragments name nothing that does not exist."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import durable
 from durable import Durable
 from tests.examples.processes import ROOT, run, serving, started
 
-DOCUMENTS = ["README.md", "docs/guide.md"]
+DOCUMENTS = ["README.md", "docs/guide.md", "docs/control_flow.md", "docs/sagas.md"]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 WHOLE = re.compile(r"# (\w+)\.py\b")
 
@@ -35,6 +35,19 @@ SHOWN = {
     "ids": "execution 'invoice-7' exists already.",
     "transaction": "welcome, ada@example.com\nada@example.com",
     "asking": "no longer needed\ncancelled",
+    "held": 'pending definition - expected step "pay" in place 2, found step "charge"\norder',
+    "kitchen": "['rice', 'beans'] cooked\ntable 4 is free again\ncompensated",
+    "branching": "300 g by post\n5000 g by carrier",
+    "jumps": "review#3: 120 words\n{'words': 120, 'published': True}\n"
+    "write, review, write#2, review#2, write#3, review#3, publish",
+    "arms": "{'kg': 3, 'best': 'west', 'silent': ['southern']}",
+    "items": "6 ['item 1: b.pdf has no rows']",
+    "loops": "100\n['reading', 'reading[3]/read_page']",
+    "nested": "A: ship-1:boxes[0]/both/customs/abroad/yes/declare",
+    "saga": "charge/refund: giving back ch_7\nputting back ['mug']\nsorry, order 7: the carrier does not go there\n"
+    "compensated\n[('charge', 'completed'), ('reserve', 'completed')]",
+    "undoing": "room 12 is reserved\n"
+    "room 12 is free again, because durable.errors.ExecutionCancelled: the guest has fallen ill\ncompensated",
 }
 SERVERS = {"shop", "aiohttp_shop", "worker"}
 

@@ -20,6 +20,24 @@ SHOWN = {
         "StepTimeout",
         "forbidden: given up. durable.errors.NonRetryable: 403",
     ],
+    "dashboard": [
+        "Hello Ada. You ordered order-1001, order-1007. For you: free delivery in London.",
+        "recorded: fetch, fetch/orders, fetch/person/offers, fetch/person/profile, render",
+    ],
+    "campaign": [
+        """24 of 25 were sent; failed: ["'reader-at-example.com' is no e-mail address"]""",
+        "send_all[7]/send has failed after 1 try",
+    ],
+    "trip": [
+        "are booked and paid\ntrip-2: compensated, because tok_visa_declined will not pay 640.00 EUR",
+        "    book_hotel was undone by book_hotel/cancel_hotel: completed\n"
+        "    book_flight was undone by book_flight/cancel_flight: completed\n",
+    ],
+    "expense": [
+        "approved: 84.50 EUR are on their way",
+        "by way of scan, legible, scan#2, legible#2, scan#3, legible#3, decided, decided/approved/reimburse, tell",
+        "rejected: the manager has refused it",
+    ],
     "typed": ["ada@example.com pays 117.81 yearly", "refused: $.plan"],
 }
 

@@ -67,7 +67,7 @@ async def _ready(store: Connection, *crashes: int, queue: str = QUEUE) -> list[U
 
 async def _take(store: Connection, wants: Mapping[str, int], suspects: int) -> list[Row]:
     owner = await Worker().register(store)
-    arguments = (owner.id, new_token(), list(wants), list(wants.values()), [SHAPE], suspects)
+    arguments = (owner.id, new_token(), list(wants), list(wants.values()), [SHAPE], suspects, [SHAPE], [SHAPE])
     return await run(store, "claim/take", *arguments)
 
 

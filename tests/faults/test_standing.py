@@ -221,9 +221,9 @@ async def test_a_task_that_is_stopped_before_it_has_run_gives_its_slot_back(
         us = supervisor_of(worker)
         begin, stopped = us.begin, 0
 
-        def begin_and_stop(*arguments: object) -> None:
+        def begin_and_stop(*arguments: object, **options: object) -> None:
             nonlocal stopped
-            begin(*arguments)  # type: ignore[arg-type]
+            begin(*arguments, **options)  # type: ignore[arg-type]
             if not stopped:
                 stopped += 1
                 stop(us)

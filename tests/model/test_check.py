@@ -13,22 +13,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from durable.errors import DefinitionError
-from durable.model.check import NAME_CHARACTERS_MAX, check, check_name
+from durable.model.check import check
 from durable.model.definition import (
     Arm,
     Block,
     Branch,
     Case,
-    Compensation,
     Decision,
     Foreach,
     Loop,
     Node,
     Parallel,
+    Rule,
     Signature,
+    Step,
 )
+from durable.model.pieces import NAME_CHARACTERS_MAX, check_name
 
-from .trees import HERE, block, definition, step, typed, unchanged
+from .trees import HERE, block, definition, refusal, rule, step, typed, unchanged
 
 
 @dataclass
@@ -39,12 +41,6 @@ class Order:
 @dataclass
 class Receipt:
     total: int
-
-
-def refusal(*nodes: Node, **fields: Any) -> str:
-    with pytest.raises(DefinitionError) as caught:
-        check(definition(*nodes, **fields))
-    return str(caught.value)
 
 
 def plain(data: Any) -> Any:
@@ -65,7 +61,7 @@ async def async_generator(data: Any) -> Any:
 
 
 def branch(*cases: Case, name: str = "choose", otherwise: Block | None = None) -> Branch:
-    return Branch(name, plain, cases, HERE, otherwise)
+    return Branch(name, rule(), cases, HERE, otherwise)
 
 
 def parallel(*arms: Arm) -> Parallel:
@@ -92,7 +88,7 @@ def test_the_very_same_node_twice_is_a_name_declared_twice() -> None:
 
 
 def test_the_same_name_in_two_blocks_is_accepted() -> None:
-    cases = (Case("yes", True, block("a")), Case("no", False, block("a")))
+    cases = (Case("yes", "true", block("a")), Case("no", "false", block("a")))
     check(definition(step("a"), branch(*cases, otherwise=block("a"))))
 
 
@@ -101,8 +97,10 @@ def test_a_name_that_cannot_be_a_path_segment_is_refused(bad: str) -> None:
     assert "a.py:1" in refusal(step(bad))
     assert "a.py:1" in refusal(step("a"), name=bad)
     assert "a.py:1" in refusal(step("a"), queue=bad)
-    assert "a.py:1" in refusal(branch(Case(bad, 1, block("a"))))
+    assert "a.py:1" in refusal(branch(Case(bad, "1", block("a"))))
     assert "a.py:1" in refusal(parallel(Arm(bad, "key", block("a"))))
+    assert "a.py:1" in refusal(step("a", compensation=step(bad)))
+    assert "a.py:1" in refusal(step("a"), on_failure=step(bad))
 
 
 def test_a_name_may_have_200_characters_and_no_more() -> None:
@@ -135,13 +133,16 @@ def test_a_workflow_without_steps_is_refused() -> None:
 @pytest.mark.parametrize(
     ("node", "part"),
     [
-        (branch(Case("yes", True, Block())), 'branch "choose" (a.py:1), part "yes", has no steps'),
-        (branch(otherwise=Block()), 'branch "choose" (a.py:1), part "otherwise", has no steps'),
+        (branch(Case("yes", "true", Block())), 'branch "choose" (a.py:1): case "yes" has no steps'),
+        (
+            branch(Case("yes", "true", block("a")), otherwise=Block()),
+            'branch "choose" (a.py:1): case "otherwise" has no steps',
+        ),
         (branch(), 'branch "choose" (a.py:1) has no cases'),
-        (parallel(Arm("user", "user", Block())), 'parallel "fetch" (a.py:1), part "user", has no steps'),
+        (parallel(Arm("user", "user", Block())), 'parallel "fetch" (a.py:1): arm "user" has no steps'),
         (parallel(), 'parallel "fetch" (a.py:1) has no arms'),
-        (Foreach("send", plain, Block(), HERE), 'foreach "send" (a.py:1) has no steps'),
-        (Loop("poll", plain, Block(), HERE), 'loop "poll" (a.py:1) has no steps'),
+        (Foreach("send", rule(), Block(), HERE), 'foreach "send" (a.py:1) has no steps'),
+        (Loop("poll", rule(), Block(), HERE), 'loop "poll" (a.py:1) has no steps'),
     ],
     ids=["case", "otherwise", "branch", "arm", "parallel", "foreach", "loop"],
 )
@@ -150,14 +151,21 @@ def test_an_empty_block_is_refused(node: Node, part: str) -> None:
 
 
 def test_two_arms_or_cases_of_one_name_are_refused() -> None:
-    assert '"x" twice' in refusal(parallel(Arm("x", "x", block("a")), Arm("x", "y", block("a"))))
-    assert '"x" twice' in refusal(branch(Case("x", 1, block("a")), Case("x", 2, block("a"))))
+    arms = parallel(Arm("x", "x", block("a")), Arm("x", "y", block("a")))
+    assert 'parallel "fetch" (a.py:1): arm "x" is declared twice' in refusal(arms)
+    cases = branch(Case("x", "1", block("a")), Case("x", "2", block("a")))
+    assert 'branch "choose" (a.py:1): case "x" is declared twice' in refusal(cases)
+
+
+def test_two_arms_whose_results_would_have_one_key_are_refused() -> None:
+    arms = parallel(Arm("x", "key", block("a")), Arm("y", "key", block("a")))
+    assert 'parallel "fetch" (a.py:1): key "key" is declared twice' in refusal(arms)
 
 
 def test_a_fault_deep_inside_is_found_and_its_path_given() -> None:
-    inner = Loop("poll", plain, Block((step("s", line=3), step("s", line=4))), HERE)
-    outer = Foreach("each", plain, Block((parallel(Arm("user", "user", Block((inner,)))),)), HERE)
-    message = refusal(branch(Case("yes", True, Block((outer,)))))
+    inner = Loop("poll", rule(), Block((step("s", line=3), step("s", line=4))), HERE)
+    outer = Foreach("each", rule(), Block((parallel(Arm("user", "user", Block((inner,)))),)), HERE)
+    message = refusal(branch(Case("yes", "true", Block((outer,)))))
     assert 'step "choose/yes/each/fetch/user/poll/s" is declared twice (a.py:3 and a.py:4)' in message
 
 
@@ -185,10 +193,38 @@ def test_a_function_that_cannot_run_there_is_refused(function: Any, runs_in: Any
     assert reason in refusal(node)
     decision = Decision("s", function, Signature(1), runs_in, HERE)
     assert reason in refusal(decision)
-    undo = Compensation("undo", function, Signature(1), runs_in, HERE)
+    undo = Step("undo", function, Signature(1), runs_in, HERE)
     message = refusal(step("s", compensation=undo))
     assert reason in message
     assert 'compensation "undo"' in message
+    message = refusal(step("s"), on_failure=undo)
+    assert reason in message
+    assert 'on_failure "undo" (a.py:1)' in message
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        (rule(None), "is not callable"),
+        (rule(Order), "is a class"),
+        (rule(generator), "is a generator"),
+        (rule(wrapped), "around an async def"),
+        (rule(unchanged, 3), "has 3 parameters without a default"),
+        (Rule(unchanged, Signature(1, context="ctx"), HERE), "takes a Context"),
+    ],
+)
+def test_a_function_that_cannot_decide_is_refused(wrong: Rule, reason: str) -> None:
+    nodes = {
+        'branch "x" (a.py:1): on ': Branch("x", wrong, (Case("yes", "true", block("a")),), HERE),
+        'foreach "x" (a.py:1): items ': Foreach("x", wrong, block("a"), HERE),
+        'foreach "x" (a.py:1): into ': Foreach("x", rule(), block("a"), HERE, into=wrong),
+        'parallel "x" (a.py:1): into ': Parallel("x", (Arm("a", "a", block("a")),), HERE, into=wrong),
+        'loop "x" (a.py:1): until ': Loop("x", wrong, block("a"), HERE),
+    }
+    for where, node in nodes.items():
+        message = refusal(node)
+        assert where in message
+        assert reason in message
 
 
 def test_a_def_that_promises_a_coroutine_is_refused() -> None:
@@ -212,8 +248,8 @@ def test_a_step_takes_at_most_one_data_parameter() -> None:
 
 
 def test_a_step_of_a_foreach_takes_data_item_and_index() -> None:
-    check(definition(Foreach("each", plain, Block((step("s", signature=Signature(3)),)), HERE)))
-    node = Foreach("each", plain, Block((step("s", signature=Signature(4)),)), HERE)
+    check(definition(Foreach("each", rule(), Block((step("s", signature=Signature(3)),)), HERE)))
+    node = Foreach("each", rule(), Block((step("s", signature=Signature(4)),)), HERE)
     assert "has 4 data parameters" in refusal(node)
 
 
@@ -226,7 +262,7 @@ DURATIONS = [timedelta(0), timedelta(seconds=-1), timedelta(days=4000), 5, "1s",
 def test_a_timeout_must_be_a_positive_timedelta(timeout: Any) -> None:
     assert "timeout is" in refusal(step("a"), timeout=timeout)
     assert "timeout is" in refusal(step("a", timeout=timeout))
-    undo = Compensation("undo", unchanged, Signature(1), "loop", HERE, timeout=timeout)
+    undo = Step("undo", unchanged, Signature(1), "loop", HERE, timeout=timeout)
     assert "timeout is" in refusal(step("a", compensation=undo))
 
 
@@ -285,15 +321,15 @@ def test_a_step_that_may_return_none_gives_either() -> None:
     check(definition(typed("a", Any, str), typed("b", str, Receipt | None), typed("c", str, Any)))
 
 
+def test_a_step_that_gives_one_of_several_gives_nothing_else() -> None:
+    nodes = [typed("a", Any, str), typed("b", str, Order | int), typed("c", str, Any)]
+    assert 'step "c" (a.py:1) cannot take what comes from step "b" (a.py:1)' in refusal(*nodes)
+    assert "cannot take" in refusal(typed("a", Any, str), typed("b", str, list[None]), typed("c", str, Any))
+
+
 def test_an_unannotated_result_fits_everything() -> None:
     check(definition(typed("a", Order, Any), typed("b", Receipt, Receipt), input_type=Order))
 
 
 def test_a_step_without_data_parameter_follows_anything() -> None:
     check(definition(typed("a", Order, Order), step("b", signature=Signature(0, output_type=int)), output_type=int))
-
-
-def test_the_first_step_of_a_case_or_arm_must_take_what_enters_the_node() -> None:
-    wrong = Block((typed("s", int, int),))
-    assert 'step "choose/yes/s"' in refusal(typed("a", Any, Order), branch(Case("yes", True, wrong)))
-    assert 'step "fetch/user/s"' in refusal(typed("a", Any, Order), parallel(Arm("user", "user", wrong)))

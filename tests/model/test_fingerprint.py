@@ -16,18 +16,19 @@ from durable.model.definition import (
     Block,
     Branch,
     Case,
-    Compensation,
     Decision,
     Foreach,
     Loop,
     Node,
     Parallel,
     Signature,
+    Step,
 )
-from durable.model.fingerprint import Tree, fingerprint, resumes, shape_of
+from durable.model.evolution import resumes
+from durable.model.fingerprint import Tree, fingerprint, shape_of
 from durable.model.retry import Retry
 
-from .trees import HERE, block, definition, step, unchanged
+from .trees import HERE, block, definition, rule, step, unchanged
 
 NAMES = st.lists(st.text(min_size=1, max_size=5), max_size=6, unique=True)
 
@@ -41,21 +42,21 @@ def pipeline(names: list[str]) -> Tree:
 
 
 def everything() -> list[Node]:
-    cases = (Case("yes", True, block("a")), Case("no", False, block("b")))
+    cases = (Case("yes", "true", block("a")), Case("no", "false", block("b")))
     return [
         step("first"),
         Decision("decide", unchanged, Signature(1), "loop", HERE),
-        Branch("choose", unchanged, cases, HERE, otherwise=block("c")),
+        Branch("choose", rule(), cases, HERE, otherwise=block("c")),
         Parallel("fetch", (Arm("user", "user", block("d")), Arm("cart", "cart", block("e"))), HERE),
-        Foreach("each", unchanged, block("f"), HERE),
-        Loop("poll", unchanged, block("g"), HERE),
+        Foreach("each", rule(), block("f"), HERE),
+        Loop("poll", rule(), block("g"), HERE),
     ]
 
 
 def test_a_fingerprint_never_changes() -> None:
     # Executions in databases carry these numbers: if this test fails, it is the code that is wrong.
     assert fingerprint({"nodes": []}, "order", 1) == -8430727924044684941
-    assert fingerprint(shape(*everything()), "bestellung-é", 7) == 3974472368438526507
+    assert fingerprint(shape(*everything()), "bestellung-é", 7) == 7411304852431977721
 
 
 def test_a_fingerprint_is_the_same_in_another_process() -> None:
@@ -104,7 +105,7 @@ def test_bodies_annotations_options_and_places_are_no_part_of_the_shape() -> Non
     async def other() -> int:
         return 1
 
-    undo = Compensation("undo", other, Signature(0), "loop", HERE)
+    undo = Step("undo", other, Signature(0), "loop", HERE)
     changed = step(
         "a",
         other,
@@ -143,15 +144,15 @@ def test_every_name_and_every_kind_is_part_of_the_shape() -> None:
         shapes += [shape(*nodes[:place], changed, *nodes[place + 1 :]) for changed in renamed(node)]
     shapes.append(shape(Decision("a", unchanged, Signature(1), "loop", HERE)))
     shapes.append(shape(step("a")))
-    shapes.append(shape(Foreach("a", unchanged, block("x"), HERE)))
-    shapes.append(shape(Loop("a", unchanged, block("x"), HERE)))
+    shapes.append(shape(Foreach("a", rule(), block("x"), HERE)))
+    shapes.append(shape(Loop("a", rule(), block("x"), HERE)))
     assert len({fingerprint(tree, "order", 1) for tree in shapes}) == len(shapes)
 
 
 def test_moving_a_case_in_the_file_changes_nothing() -> None:
-    cases = (Case("yes", True, block("a")), Case("no", False, block("b")))
+    cases = (Case("yes", "true", block("a")), Case("no", "false", block("b")))
     moved = tuple(reversed(cases))
-    assert shape(Branch("choose", unchanged, cases, HERE)) == shape(Branch("choose", unchanged, moved, HERE))
+    assert shape(Branch("choose", rule(), cases, HERE)) == shape(Branch("choose", rule(), moved, HERE))
 
 
 @given(NAMES, NAMES)
@@ -173,9 +174,7 @@ def test_any_tree_resumes_as_itself_even_after_json() -> None:
 def test_the_reason_says_what_was_expected_and_what_was_found() -> None:
     stored = pipeline(["validate", "charge"])
     assert resumes(stored, pipeline(["validate", "bill"])) == 'expected step "charge" in place 2, found step "bill"'
-    assert resumes(stored, pipeline(["validate"])) == (
-        'expected step "charge" in place 2, found the end of the workflow'
-    )
+    assert resumes(stored, pipeline(["validate"])) == ('expected step "charge" in place 2, found the end')
     decision = Decision("charge", unchanged, Signature(1), "loop", HERE)
     assert resumes(stored, shape(step("validate"), decision)) == (
         'expected step "charge" in place 2, found decision "charge"'
@@ -183,9 +182,7 @@ def test_the_reason_says_what_was_expected_and_what_was_found() -> None:
 
 
 def test_a_change_inside_a_node_does_not_resume() -> None:
-    stored = shape(Loop("poll", unchanged, block("a"), HERE))
-    current = shape(Loop("poll", unchanged, Block((step("a"), step("b"))), HERE))
+    stored = shape(Loop("poll", rule(), block("a"), HERE))
+    current = shape(Loop("poll", rule(), Block((step("a"), step("b"))), HERE))
     reason = resumes(stored, current)
-    assert reason is not None
-    assert 'expected loop "poll" in place 1 with {"nodes": [{"kind": "step", "name": "a"}]}, found it with' in reason
-    assert '"b"' in reason
+    assert reason == 'expected loop "poll" in place 1 as it was, found it changed inside'

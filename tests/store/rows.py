@@ -65,7 +65,12 @@ class Worker:
         self.start = births(self.id).generated
         self.record = claims.recording(self.id)
         self.finish = claims.finishing(self.id, ENDING)
-        self.suspend = claims.suspending(self.id, stored_sources(Change.SUSPEND))
+        self.suspend = claims.suspending(self.id, stored_sources(Change.SUSPEND), "waiting")
+        self.compact = claims.compacting(self.id)
+        self.begin_ending = claims.beginning_to_end(self.id, stored_sources(Change.BEGIN_ENDING))
+        self.finish_ending = claims.finishing(self.id, stored_sources(Change.FINISH_ENDING))
+        self.adopt = claims.adopting()
+        self.hold = claims.holding()
         self.release = claims.releasing()
 
     async def register(self, connection: Connection, lease: float = 60.0) -> Worker:
@@ -75,7 +80,9 @@ class Worker:
 
     async def take(self, connection: Connection, want: int = 10, token: UUID | None = None) -> list[Row]:
         """Claim what is ready."""
-        return await run(connection, "claim/take", self.id, token or new_token(), [QUEUE], [want], [SHAPE], 1)
+        return await run(
+            connection, "claim/take", self.id, token or new_token(), [QUEUE], [want], [SHAPE], 1, [SHAPE], [SHAPE]
+        )
 
     async def born(self, connection: Connection, count: int = 1) -> list[tuple[UUID, UUID]]:
         """Executions claimed at birth: ids with tokens, in order of id."""
@@ -114,19 +121,39 @@ def new(
 
 def recorded(execution_id: UUID, token: UUID, seq: int = 1, value: str = '{"by": "step"}') -> tuple[Any, ...]:
     """A row of `journal/record`."""
-    return (execution_id, token, seq, f"step{seq}", "completed", 1, value, None, None, 0.5)
+    return (execution_id, token, seq, f"step{seq}", "completed", 1, value, None, None, 0.5, None, None)
 
 
 def finished(execution_id: UUID, token: UUID, seq: int | None = 1) -> tuple[Any, ...]:
     """A row of `execution/finish`, with a last record, or with seq=None without one."""
     last = (None,) * 7 if seq is None else (seq, f"step{seq}", "completed", 1, '{"done": true}', None, 0.5)
-    return (execution_id, token, "completed", seq or 0, None, *last)
+    return (execution_id, token, "completed", seq or 0, None, *last, None)
 
 
 def suspended(execution_id: UUID, token: UUID, seq: int | None = 1, delay: float = 60.0) -> tuple[Any, ...]:
     """A row of `execution/suspend`, with a failed attempt to record, or with seq=None without one."""
     last = (None,) * 8 if seq is None else (seq, "step", "failed", seq, None, '{"type": "E"}', delay, 0.5)
     return (execution_id, token, delay, *last)
+
+
+def iterated(execution_id: UUID, token: UUID, seq: int = 9, drops: str = "{1,2}") -> tuple[Any, ...]:
+    """A row of `journal/compact`."""
+    return (execution_id, token, seq, "loop", 1, '{"round": 1}', drops)
+
+
+def failing(execution_id: UUID, token: UUID, seq: int = 8) -> tuple[Any, ...]:
+    """A row of `execution/begin_ending`."""
+    return (execution_id, token, seq, '{"type": "E"}')
+
+
+def adopted(execution_id: UUID, token: UUID) -> tuple[Any, ...]:
+    """A row of `execution/adopt`."""
+    return (execution_id, token, SHAPE + 1)
+
+
+def held(execution_id: UUID, token: UUID) -> tuple[Any, ...]:
+    """A row of `claim/hold`."""
+    return (execution_id, token, f"{{{SHAPE + 1}}}", "expected a, found b")
 
 
 async def cancel(connection: Connection, execution_id: UUID, operation: UUID) -> Row | None:

@@ -256,6 +256,8 @@ def taken(claim: tuple[UUID, UUID], path: str, how: str, attempt: int) -> tuple[
         None if completed else '{"type": "E"}',
         None,
         0.5,
+        None,
+        None,
     )
 
 

@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 
 from durable.ids import new_token
-from durable.store.claims import take
+from durable.store.claims import Claimable, take
 from durable.store.connection import LOST, Connection, Link
 from durable.store.executions import Executions
 from durable.store.group_commit import GroupCommit, Kind
@@ -167,7 +167,7 @@ async def test_a_claim_gives_the_same_rows_when_it_is_sent_again_and_takes_no_ot
     news = [rows.new() for _ in range(4)]
     await rows.send(world.direct, world.worker.start, *(new.row() for new in news))
     link, token = Link(world.proxy.dsn, "test"), new_token()
-    arguments = (link, world.worker.id, token, {rows.QUEUE: 2}, [rows.SHAPE], 1)
+    arguments = (link, world.worker.id, token, {rows.QUEUE: 2}, Claimable([rows.SHAPE], [rows.SHAPE], [rows.SHAPE]), 1)
     sql = rows.load("claim/take").sql
     fault = cut(world.proxy, sql)
     try:

@@ -203,3 +203,42 @@ threaded = Workflow[Data, Data]("threaded")
 def in_a_thread(data: Data) -> Data:
     time.sleep(data.get("hold", 0))
     return assign(data, thread=True)
+
+
+census = Workflow[Data, int]("census")
+each = census.foreach(
+    "each",
+    items=lambda data: list(range(data["items"])),
+    concurrency=50,
+    into=lambda data, results: sum(results.ok),
+)
+
+
+@each.step
+async def count(data: Data, item: int) -> int:
+    """Appends the item and the process to the file ``log``: a line that has been written outlives a kill."""
+    line = f"{item} {os.getpid()}\n".encode()
+    with open(data["log"], "ab", buffering=0) as log:  # noqa: ASYNC230 - one short write
+        log.write(line)
+    if item == data["items"] // 2 and _say is not None:
+        _say("half")
+    await asyncio.sleep(0.005)
+    return item
+
+
+hasty = Workflow[Data, Data]("hasty")
+both = hasty.parallel("both", on_error="fail_fast")
+
+
+@both.step
+async def sleeps(data: Data) -> Data:
+    async with body():
+        await asyncio.sleep(10)
+        return data
+
+
+@both.step
+async def fails(data: Data) -> Data:
+    async with body() as before:
+        await follow(data, before)
+        raise ValueError("too bad")

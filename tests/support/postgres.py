@@ -1,6 +1,6 @@
 """Where the tests get their PostgreSQL: `DURABLE_TEST_DSN`, else a container, else an embedded one.
 
-Owns: one cluster for each pytest process, its migrated template, and a database of its own for each test.
+Owns: one cluster for each pytest process and its migrated template. `durable.testing.server` has what users share.
 Refuses: touching any database of the given server but those it made, all called `durable_test_...`.
 """
 
@@ -8,73 +8,52 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import itertools
 import os
-import shutil
-import tempfile
-import uuid
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
-
-import asyncpg
 
 from durable.embedded import EmbeddedPostgres
-from durable.embedded.folder import Folder
+from durable.testing.server import (
+    CONNECTIONS,
+    DSN_VARIABLE,
+    FAST,
+    Server,
+    embedded_server,
+    remove,
+    temporary_folder,
+    with_database,
+)
 
-CONNECTIONS = 300
-FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": str(CONNECTIONS)}
+__all__ = ["Cluster", "DurableCluster", "remove", "shared_cluster", "temporary_folder", "with_database"]
 
 Migrate = Callable[[str], Awaitable[object]]
 
 
-def with_database(dsn: str, name: str) -> str:
-    """The same server, another database."""
-    return urlunsplit(urlsplit(dsn)._replace(path=f"/{name}"))
-
-
-class Cluster:
-    """A server that tests share. `dsn` is that of its maintenance database; do not write there."""
+class Cluster(Server):
+    """A server that tests share, with a migrated template."""
 
     def __init__(self, dsn: str) -> None:
-        self.dsn = dsn
-        self._prefix = f"durable_test_{uuid.uuid4().hex[:12]}"
-        self._numbers = itertools.count(1)
+        super().__init__(dsn)
         self._template: str | None = None
-
-    async def _execute(self, *statements: str) -> None:
-        connection = await asyncpg.connect(self.dsn)
-        try:
-            for statement in statements:
-                await connection.execute(statement)
-        finally:
-            await connection.close()
 
     async def template(self, migrate: Migrate) -> str:
         """The name of a database that `migrate` has been through; made at the first call."""
         if self._template is None:
-            name = f"{self._prefix}_template"
-            await self._execute(f"DROP DATABASE IF EXISTS {name}", f"CREATE DATABASE {name}")
-            await migrate(with_database(self.dsn, name))
+            name = await self.create(name="template")
+            try:
+                await migrate(with_database(self.dsn, name))
+            except BaseException:
+                await self.drop(name)
+                raise
             self._template = name
         return self._template
-
-    @asynccontextmanager
-    async def database(self, template: str = "template0") -> AsyncIterator[str]:
-        """The DSN of a new copy of `template`, which is dropped at the end, whoever is still connected."""
-        name = f"{self._prefix}_{next(self._numbers)}"
-        await self._execute(f"CREATE DATABASE {name} TEMPLATE {template}")
-        try:
-            yield with_database(self.dsn, name)
-        finally:
-            await self._execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
     async def close(self) -> None:
         """Drop the template; everything else is gone already."""
         if self._template is not None:
-            await self._execute(f"DROP DATABASE IF EXISTS {self._template} WITH (FORCE)")
+            await self.drop(self._template)
 
 
 class DurableCluster:
@@ -109,24 +88,19 @@ class DurableCluster:
 @contextmanager
 def shared_cluster() -> Iterator[Cluster]:
     """The cluster of this pytest process, from the first source that has one."""
-    dsn = os.environ.get("DURABLE_TEST_DSN")
+    dsn = os.environ.get(DSN_VARIABLE)
     if dsn:
-        source = _given(dsn)
+        source = nullcontext(dsn)
     elif _docker_answers():
         source = _container()
     else:
-        source = _embedded()
+        source = embedded_server()
     with source as found:
         cluster = Cluster(found)
         try:
             yield cluster
         finally:
             asyncio.run(cluster.close())
-
-
-@contextmanager
-def _given(dsn: str) -> Iterator[str]:
-    yield dsn
 
 
 def _docker_answers() -> bool:
@@ -160,36 +134,3 @@ def _container() -> Iterator[str]:
     settings = " ".join(f"-c {name}={value}" for name, value in FAST.items())
     with PostgresContainer("postgres:18-alpine", driver=None).with_command(f"postgres {settings}") as container:
         yield container.get_connection_url()
-
-
-@contextmanager
-def _embedded() -> Iterator[str]:
-    with temporary_folder() as folder:
-        # The keeper lives in a thread of its own, so that the loop which starts it need not stay.
-        server = asyncio.run(EmbeddedPostgres.start(folder, settings=FAST))
-        try:
-            yield server.dsn
-        finally:
-            asyncio.run(server.stop())
-
-
-@contextmanager
-def temporary_folder() -> Iterator[Path]:
-    """A folder for an embedded server that every account may enter, unlike those of pytest."""
-    root = Path(tempfile.mkdtemp(prefix="durable-test-"))
-    root.chmod(0o755)
-    try:
-        yield root / "pg"
-    finally:
-        remove(root / "pg")
-        shutil.rmtree(root)
-
-
-def remove(directory: Path) -> None:
-    """Remove the folder of a stopped embedded server, with what it may have elsewhere."""
-    folder = Folder(directory, {})
-    shutil.rmtree(folder.socket_directory, ignore_errors=True)
-    for link in (folder.data, folder.new):
-        if link.is_symlink():
-            shutil.rmtree(link.resolve(), ignore_errors=True)
-    shutil.rmtree(directory, ignore_errors=True)

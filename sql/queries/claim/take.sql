@@ -4,39 +4,55 @@
 -- $2 token uuid          one for the whole call: a claim whose reply was lost is found again by it
 -- $3 queue text[]
 -- $4 want int4[]         free slots, one for each queue
--- $5 shape_id int8[]     the shapes this worker has judged compatible with its code
+-- $5 shape_id int8[]     the shapes that this worker may be able to go on with
 -- $6 suspects int4       how many executions of repeated crashes it may take besides (0 or 1)
--- Returns execution_id uuid, name text, shape_id int8, queue text, input json, tags text, crashes int2, begun bool, deadline_in float8
+-- $7 known int8[]        those of the shapes with which it can, whatever was done already
+-- $8 judge int8[]        the shapes of its own definitions: what one of them has held it does not take again
+-- Returns execution_id uuid, name text, shape_id int8, queue text, input json, tags text, crashes int2, begun bool, undo text, held_by int8[], deadline_in float8
 -- Locks   ready rows, skip locked: never waits. Not the execution rows: a skipped one would be forgotten until the next poll
--- Index   ready_in_order, ready_suspects, execution_pkey
+-- Index   ready_in_order, ready_suspects, ready_held, execution_pkey
 with suspected as materialized (
-    select r.execution_id, r.crashes, r.begun, e.name, e.shape_id, e.queue, e.input, e.tags, e.deadline_at
+    select r.execution_id, r.crashes, r.begun, r.held_by, e.undo, e.name, e.shape_id, e.queue, e.input, e.tags, e.deadline_at
       from durable.ready r
       join durable.execution e on e.execution_id = any (array[r.execution_id])
-     where r.queue = any ($3::text[]) and r.shape_id = any ($5::int8[]) and r.crashes >= 2
+     where r.queue = any ($3::text[]) and r.shape_id = any ($5::int8[]) and r.crashes >= 2 and r.held_by is null
      order by r.ready_at
      limit $6::int4
        for update of r skip locked
+), freed as materialized (
+    select r.*
+      from unnest($3::text[], $4::int4[]) as w(queue, want)
+     cross join lateral (
+           select r.execution_id, r.crashes, r.begun, r.held_by, e.undo, e.name, e.shape_id, e.queue, e.input, e.tags, e.deadline_at
+             from durable.ready r
+             join durable.execution e on e.execution_id = any (array[r.execution_id])
+            where r.queue = w.queue and r.held_by is not null and r.shape_id = any ($5::int8[])
+              and (r.shape_id = any ($7::int8[]) or not r.held_by && $8::int8[])
+            order by r.queue, r.shape_id
+            limit w.want - (select count(*) from suspected s where s.queue = w.queue)
+                     for update of r skip locked
+     ) r
 ), picked as materialized (
     select r.*
       from unnest($3::text[], $4::int4[]) as w(queue, want)
      cross join lateral (
-           select r.execution_id, r.crashes, r.begun, e.name, e.shape_id, e.queue, e.input, e.tags, e.deadline_at
+           select r.execution_id, r.crashes, r.begun, r.held_by, e.undo, e.name, e.shape_id, e.queue, e.input, e.tags, e.deadline_at
              from durable.ready r
              join durable.execution e on e.execution_id = any (array[r.execution_id])
-            where r.queue = w.queue and r.shape_id = any ($5::int8[]) and r.crashes < 2
+            where r.queue = w.queue and r.shape_id = any ($5::int8[]) and r.crashes < 2 and r.held_by is null
             order by r.queue, r.priority desc, r.ready_at, r.execution_id
             limit w.want - (select count(*) from suspected s where s.queue = w.queue)
+                         - (select count(*) from freed f where f.queue = w.queue)
                      for update of r skip locked
      ) r
 ), taken as (
-    select * from picked union all select * from suspected
+    select * from picked union all select * from freed union all select * from suspected
 ), removed as (
     delete from durable.ready where execution_id = any (array(select execution_id from taken))
 ), claimed as (
     insert into durable.claim (execution_id, owner, token, claimed_at, crashes)
     select execution_id, $1::uuid, $2::uuid, durable.clock(), crashes from taken
 )
-select execution_id, name, shape_id, queue, input, tags::text as tags, crashes, begun,
+select execution_id, name, shape_id, queue, input, tags::text as tags, crashes, begun, undo, held_by,
        extract(epoch from deadline_at - durable.clock())::float8 as deadline_in
   from taken

@@ -1,5 +1,6 @@
--- Cancel an execution and take its claim away. Sent again, it finds itself done. The last statement of its transaction, after
--- `lock` and `displace`: only then does it see a claim that was made before the execution was out of every other place.
+-- Cancel an execution and take its claim away, unless it is to be undone. Sent again, it finds itself done. The last statement of its
+-- transaction, after `lock` and `displace`: only then does it see a claim that was made before the execution was out of every
+-- other place.
 --
 -- $1 execution_id uuid
 -- $2 operation uuid       names this very cancel
@@ -11,7 +12,7 @@
 with target as materialized (
     select execution_id, workflow, created_at
       from durable.execution
-     where execution_id = $1::uuid and status = any ($4::text[])
+     where execution_id = $1::uuid and status = any ($4::text[]) and undo is null
 ), unclaimed as (
     delete from durable.claim where execution_id = (select execution_id from target) returning execution_id
 ), changed as (

@@ -9,19 +9,22 @@
 -- Locks   nothing
 -- Index   execution_pkey, ended_by_creation
 with live as (
-    select execution_id, 'pending' as status from durable.ready where 'pending' = any ($2::text[])
+    select execution_id, 'pending' as status from durable.ready where array['pending', 'compensating'] && $2::text[]
     union all
-    select execution_id, 'running' from durable.claim where 'running' = any ($2::text[])
+    select execution_id, 'running' from durable.claim where array['running', 'compensating'] && $2::text[]
     union all
-    select execution_id, null from durable.wake where array['pending', 'waiting'] && $2::text[]
+    select execution_id, null from durable.wake where array['pending', 'waiting', 'compensating'] && $2::text[]
+), shown as (
+    select e.execution_id, case when e.status = 'pending' then coalesce(live.status, e.status) else e.status end as status, e.created_at
+      from live
+      join durable.execution e on e.execution_id = live.execution_id
+     where ($1::text is null or e.workflow = $1::text)
+       and ($3::timestamptz is null or e.created_at < $3 or (e.created_at = $3 and e.execution_id > $4::uuid))
 ), kept as (
-    (select e.execution_id, coalesce(live.status, e.status) as status, e.created_at
-       from live
-       join durable.execution e on e.execution_id = live.execution_id
-      where coalesce(live.status, e.status) = any ($2::text[])
-        and ($1::text is null or e.workflow = $1::text)
-        and ($3::timestamptz is null or e.created_at < $3 or (e.created_at = $3 and e.execution_id > $4::uuid))
-      order by e.created_at desc, e.execution_id
+    (select execution_id, status, created_at
+       from shown
+      where status = any ($2::text[])
+      order by created_at desc, execution_id
       limit $5::int4)
     union all
     (select x.execution_id, x.status, x.created_at

@@ -1,5 +1,5 @@
 -- Put executions to sleep until a time, each under its claim, together with its last record, if there is one. Sent again,
--- it finds itself done.
+-- it finds itself done. One that is to be undone is not put to sleep.
 --
 -- $1  execution_id uuid[]   in ascending order
 -- $2  token uuid[]
@@ -14,6 +14,7 @@
 -- $11 seconds float4[]
 -- $12 worker_id uuid
 -- $13 from_status text[]    the stored statuses from which it may be suspended
+-- $14 to_status text        what it is called while it sleeps
 -- Returns n int8
 -- Locks   execution rows in ascending order, then their claims
 -- Index   execution_pkey, claim_pkey, journal_pkey
@@ -22,10 +23,10 @@ with given as materialized (
                          $11::float4[])
                   with ordinality as g(execution_id, token, delay, seq, path, kind, attempt, value, error, run_in, seconds, n)
 ), locked as materialized (
-    select g.*, e.released_by, e.status as stored_status, e.deadline_at
+    select g.*, e.released_by, e.status as stored_status, e.deadline_at, e.undo
       from given g
      cross join lateral (
-           select e.released_by, e.status, e.deadline_at from durable.execution e where e.execution_id = g.execution_id for no key update
+           select e.released_by, e.status, e.deadline_at, e.undo from durable.execution e where e.execution_id = g.execution_id for no key update
      ) e
 ), held as materialized (
     select l.*
@@ -33,7 +34,7 @@ with given as materialized (
      cross join lateral (
            select from durable.claim c where c.execution_id = l.execution_id and c.token = l.token for update
      ) c
-     where l.stored_status = any ($13::text[])
+     where l.stored_status = any ($13::text[]) and l.undo is null
 ), recorded as (
     insert into durable.journal as j (execution_id, seq, attempt, recorded_at, run_at, worker_id, seconds, kind, path, value, error)
     select execution_id, seq, attempt, durable.clock(), durable.clock() + make_interval(secs => run_in), $12::uuid, seconds, kind, path,
@@ -50,7 +51,7 @@ with given as materialized (
     delete from durable.claim where execution_id = any (array(select execution_id from sure))
 ), changed as (
     update durable.execution e
-       set status = 'waiting', released_by = h.token
+       set status = $14::text, released_by = h.token
       from sure h
      where e.execution_id = any (array[h.execution_id])
 ), asleep as (

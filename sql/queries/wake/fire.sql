@@ -1,7 +1,7 @@
 -- Make ready what is due, and tell when the next one is.
 --
 -- $1 limit int4
--- $2 from_status text[]   the stored statuses that a wake-up changes to pending
+-- $2 from_status text[]   the stored statuses that a wake-up changes to pending; others stay
 -- Returns fired int8, queues text[], next_in float8
 -- Locks   execution rows in ascending order, then their wake rows
 -- Index   wake_by_time, execution_pkey, wake_pkey
@@ -10,7 +10,7 @@ with given as materialized (
       from (select execution_id from durable.wake where due_at <= durable.clock() order by due_at limit $1::int4) as due
      order by execution_id
 ), locked as materialized (
-    select g.execution_id, e.queue, e.priority, e.shape_id, e.status = any ($2::text[]) as begun
+    select g.execution_id, e.queue, e.priority, e.shape_id, e.status <> 'pending' as begun, e.status = any ($2::text[]) as waiting
       from given g
      cross join lateral (
            select e.queue, e.priority, e.shape_id, e.status from durable.execution e where e.execution_id = g.execution_id for no key update
@@ -25,7 +25,7 @@ with given as materialized (
     delete from durable.wake where execution_id = any (array(select execution_id from woken))
 ), changed as (
     update durable.execution set status = 'pending'
-     where execution_id = any (array(select execution_id from woken where begun))
+     where execution_id = any (array(select execution_id from woken where waiting))
 ), readied as (
     insert into durable.ready (execution_id, ready_at, shape_id, priority, crashes, begun, queue)
     select execution_id, due_at, shape_id, priority, 0, begun, queue from woken

@@ -14,6 +14,7 @@ import asyncio
 import importlib
 import json
 import logging
+import os
 import sys
 from datetime import timedelta
 from types import TracebackType
@@ -29,7 +30,7 @@ class Worker(Durable):
 
     async def __aenter__(self) -> Durable:
         engine = await super().__aenter__()
-        say("ready")
+        say("ready", pid=os.getpid())
         return engine
 
     async def __aexit__(

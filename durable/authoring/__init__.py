@@ -1,0 +1,18 @@
+"""How a workflow is written: `Workflow`, its blocks and their decorators. They only collect; nothing here runs a step."""
+
+from durable.authoring.blocks import BlockBuilder
+from durable.authoring.collect import collect
+from durable.authoring.composites import BranchBuilder, ForeachBuilder, LoopBuilder, ParallelBuilder
+from durable.authoring.workflow import In, Out, Workflow
+
+__all__ = [
+    "BlockBuilder",
+    "BranchBuilder",
+    "ForeachBuilder",
+    "In",
+    "LoopBuilder",
+    "Out",
+    "ParallelBuilder",
+    "Workflow",
+    "collect",
+]

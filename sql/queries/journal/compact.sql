@@ -1,0 +1,41 @@
+-- Record iterations of loops, each under its claim, in the place of the records that they make superfluous. Like `journal/record`
+-- otherwise; sent again, it finds itself done.
+--
+-- $1 execution_id uuid[]   in ascending order
+-- $2 token uuid[]
+-- $3 seq int4[]
+-- $4 path text[]
+-- $5 iterations int4[]     how many are over
+-- $6 value json[]          the data after the last of them
+-- $7 drops text[]          the numbers of the records to be taken away, each as an array: {4,5,6}
+-- $8 worker_id uuid
+-- Returns n int8
+-- Locks   claim rows for key share, in ascending order: a takeover waits for the record, or the record finds the claim gone
+-- Index   claim_pkey, journal_pkey
+with given as materialized (
+    select * from unnest($1::uuid[], $2::uuid[], $3::int4[], $4::text[], $5::int4[], $6::json[], $7::text[])
+                  with ordinality as g(execution_id, token, seq, path, iterations, value, drops, n)
+), held as materialized (
+    select g.*, c.crashes
+      from given g
+     cross join lateral (
+           select c.crashes from durable.claim c where c.execution_id = g.execution_id and c.token = g.token for key share
+     ) c
+), cleared as (
+    update durable.claim set crashes = 0
+     where execution_id = any (array(select execution_id from held where crashes > 0))
+), dropped as (
+    delete from durable.journal j
+     using held h
+     where j.execution_id = any (array[h.execution_id]) and j.seq = any (h.drops::int4[])
+), recorded as (
+    insert into durable.journal as j (execution_id, seq, attempt, recorded_at, worker_id, seconds, kind, path, value)
+    select execution_id, seq, iterations, durable.clock(), $8::uuid, 0, 'iterated', path, value
+      from held
+        on conflict (execution_id, seq) do update set seq = excluded.seq
+           where (j.path, j.kind, j.attempt) = (excluded.path, excluded.kind, excluded.attempt)
+    returning execution_id, seq
+)
+select n
+  from (select n, (execution_id, seq) in (select execution_id, seq from recorded) as written from held offset 0) as answer
+ where written

@@ -1,0 +1,234 @@
+"""Random workflows of every kind of node, to be crashed. `tree(seed)` is the same wherever it is made, in any process.
+
+The data is an object of counters; each step counts in one of its own, so that arms seldom conflict. Bodies depend on their data
+and `context()` alone. What each decides is drawn when the tree is made: how often a step fails, whether it returns something,
+which case is chosen after how many visits. Most trees complete; many fail on the way and are undone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, TypeAlias
+
+from durable import ArmResults, Context, Goto, ItemResults, Retry, Workflow, context, hours, seconds
+
+INPUT: dict[str, Any] = {"start": 1}
+DEPTH_MAX = 4
+BUDGET = 16  # nodes of one tree, about
+FAR = hours(1)
+
+Data: TypeAlias = dict[str, Any]
+Log: TypeAlias = Callable[[Context], Awaitable[None]]
+
+
+def tree(seed: int, *, far: timedelta = FAR, log: Log | None = None) -> Workflow[Any, Any]:
+    """The workflow of *seed*, to be run on `INPUT`. A retry waits either next to nothing or *far*. *log* is awaited at the
+    beginning of each body, those of compensations included."""
+    grower = _Grower(random.Random(seed), far, log)
+    on_failure = grower.undoing("told", 0) if grower.chance(0.3) else None
+    workflow: Workflow[Any, Any] = Workflow(f"tree{seed}", on_failure=on_failure)
+    grower.workflow = workflow
+    grower.block(workflow, depth=1, items=False)
+    return workflow
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What a body does."""
+
+    key: str
+    turns: int  # of the loop, until it goes on
+    failures: int  # attempts that fail
+    bad_item: int | None  # an item that fails always
+    silent: bool
+
+    async def run(self, log: Log | None, data: Data, item: int) -> Data | None:
+        here = context()
+        if log is not None:
+            await log(here)
+        for _ in range(self.turns):
+            await asyncio.sleep(0)
+        if here.attempt <= self.failures or item == self.bad_item:
+            raise ValueError(f"{here.path}: attempt {here.attempt}")
+        return None if self.silent else counted(data, self.key, 1 + max(item, 0))
+
+
+def counted(data: Data, key: str, by: int = 1) -> Data:
+    return {**data, key: data.get(key, 0) + by}
+
+
+@dataclass(slots=True)
+class _Grower:
+    rng: random.Random
+    far: timedelta
+    log: Log | None
+    left: int = BUDGET
+    names: int = 0
+    workflow: Workflow[Any, Any] = field(init=False)
+
+    def chance(self, share: float) -> bool:
+        return self.rng.random() < share
+
+    def name(self, kind: str) -> str:
+        self.names += 1
+        return f"{kind}{self.names}"
+
+    def block(self, block: Any, depth: int, *, items: bool) -> None:
+        """Fill *block*. In one of *items*, bodies and rules are given the item as well."""
+        kinds = [self.kind(depth) for _ in range(self.rng.randint(1, max(5 - depth, 2)))]
+        nodes = [(kind, self.name(kind)) for kind in kinds]
+        self.left -= len(nodes)
+        for kind, name in nodes:
+            others = [other for _, other in nodes]
+            match kind:
+                case "branch":
+                    self.branch(block, name, depth, items)
+                case "parallel":
+                    self.parallel(block, name, depth, items, others)
+                case "foreach":
+                    self.foreach(block, name, depth, items)
+                case "loop":
+                    self.loop(block, name, depth, items)
+                case "decision":
+                    self.decision(block, name, others)
+                case _:
+                    self.step(block, name, items)
+
+    def kind(self, depth: int) -> str:
+        if depth >= DEPTH_MAX or self.left <= 0 or self.chance(0.45):
+            return "decision" if self.chance(0.15) else "step"
+        return self.rng.choice(("branch", "parallel", "foreach", "loop"))
+
+    # --- Steps ------------------------------------------------------------------------------------------------------
+
+    def step(self, block: Any, name: str, items: bool) -> None:
+        attempts = self.rng.choice((1, 1, 2, 3))
+        fails_for_good = self.chance(0.04)
+        plan = _Plan(
+            key="shared" if self.chance(0.04) else name,
+            turns=self.rng.randrange(3),
+            failures=attempts if fails_for_good else self.rng.randrange(attempts),
+            bad_item=self.rng.randrange(3) if items and self.chance(0.1) else None,
+            silent=self.chance(0.2),
+        )
+        options: dict[str, Any] = {"name": name, "retry": self.retry(attempts)}
+        if self.chance(0.4):
+            options["compensate"] = self.compensation(name)
+            options["compensate_on"] = self.rng.choice(("completed", "started"))
+        block.step(**options)(self.body(plan, items))
+
+    def body(self, plan: _Plan, items: bool) -> Any:
+        log = self.log
+
+        async def of_data(data: Data) -> Data | None:
+            return await plan.run(log, data, -1)
+
+        async def of_item(data: Data, item: int) -> Data | None:
+            return await plan.run(log, data, item)
+
+        return of_item if items else of_data
+
+    def retry(self, attempts: int) -> Retry:
+        delay = self.far if self.chance(0.3) else seconds(0)
+        return Retry(attempts, backoff="constant", delay=delay, max_delay=max(delay, hours(1)))
+
+    def compensation(self, name: str) -> Any:
+        attempts = self.rng.choice((1, 1, 2))
+        failures = attempts if self.chance(0.1) else self.rng.randrange(attempts)
+        undo = self.undoing(name, failures)
+        return self.workflow.compensation(name="undo", retry=self.retry(attempts))(undo)
+
+    def undoing(self, name: str, failures: int) -> Any:
+        log = self.log
+
+        async def undo(data: Data) -> Data:
+            here = context()
+            if log is not None:
+                await log(here)
+            await asyncio.sleep(0)
+            if here.attempt <= failures:
+                raise ValueError(f"{here.path} cannot be undone")
+            return {"name": name, "saw": data}
+
+        return undo
+
+    def decision(self, block: Any, name: str, others: list[str]) -> None:
+        target = "nowhere" if self.chance(0.02) else self.rng.choice(others)
+        jumps, log = self.rng.randrange(3), self.log
+
+        async def decide(data: Data) -> Data | Goto | None:
+            if log is not None:
+                await log(context())
+            return _jump(data, name, jumps, target) or (None if jumps else data)
+
+        block.decision(name=name, max_visits=4)(decide)
+
+    # --- Composites ---------------------------------------------------------------------------------------------------
+
+    def branch(self, block: Any, name: str, depth: int, items: bool) -> None:
+        values = self.rng.choice(((0, 1, 2), (False, True), ("zero", "one", "two"), (None, 1)))
+        key = f"s{self.rng.randint(1, max(self.names, 1))}"
+
+        def on(data: Data) -> Any:
+            return values[data.get(key, 0) % len(values)]
+
+        branch = block.branch(name, on=on)
+        cases = [value for value in values if self.chance(0.7)] or values[:1]
+        for value in cases:
+            self.block(branch.case(value, name=f"is_{value}"), depth + 1, items=items)
+        if len(cases) < len(values) and self.chance(0.8):
+            self.block(branch.otherwise, depth + 1, items=items)
+
+    def parallel(self, block: Any, name: str, depth: int, items: bool, others: list[str]) -> None:
+        options: dict[str, Any] = {"on_error": self.rng.choice(("fail_fast", "complete_all"))}
+        target, jumps = self.rng.choice(others), 1 if self.chance(0.1) else 0
+
+        def into(data: Data, results: ArmResults) -> Any:
+            values = [value for value in results.ok.values() if value is not None]
+            merged = {**data, **{key: value for each in values for key, value in each.items()}}
+            return _jump(merged, name, jumps, target) or {**merged, f"{name} failed": sorted(results.errors)}
+
+        if self.chance(0.5):
+            options["into"] = into
+        else:
+            options["merge"] = self.rng.choice(("deep", "deep", "last_wins"))
+        parallel = block.parallel(name, **options)
+        for _ in range(self.rng.randint(1, 3)):
+            if self.chance(0.4):
+                self.step(parallel, self.name("step"), items)
+            else:
+                self.block(parallel.arm(self.name("arm")), depth + 1, items=items)
+
+    def foreach(self, block: Any, name: str, depth: int, items: bool) -> None:
+        options: dict[str, Any] = {"concurrency": self.rng.choice((1, 2, 3, 50))}
+        count = self.rng.randint(0, 4)
+        if self.chance(0.6):
+            options["on_error"] = "continue"
+            options["tolerate"] = self.rng.choice((None, None, 1, 0.5))
+        if self.chance(0.6):
+            options["into"] = lambda data, results: {**data, name: _summary(results)}
+        foreach = block.foreach(name, items=lambda: list(range(count)), **options)
+        self.block(foreach, depth + 1, items=True)
+
+    def loop(self, block: Any, name: str, depth: int, items: bool) -> None:
+        times = self.rng.randint(1, 3)
+        most = 2 if self.chance(0.1) else 9
+        loop = block.loop(name, until=lambda data: data.get(f"{name} rounds", 0) % times == 0, max_iterations=most)
+        plan = _Plan(f"{name} rounds", turns=0, failures=0, bad_item=None, silent=False)
+        loop.step(name="round")(self.body(plan, items=False))
+        self.block(loop, depth + 1, items=items)
+
+
+def _jump(data: Data, name: str, jumps: int, target: str) -> Goto | None:
+    """A Goto, for the first *jumps* times."""
+    key = f"{name} jumps"
+    return Goto(target, counted(data, key)) if data.get(key, 0) < jumps else None
+
+
+def _summary(results: ItemResults) -> list[Any]:
+    counts = [sum(value for value in each.values() if type(value) is int) for each in results.ok if each is not None]
+    return [len(results), len(results.errors), *counts]

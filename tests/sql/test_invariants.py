@@ -1,0 +1,69 @@
+"""The invariants themselves: they hold where nothing is wrong, and see what is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import asyncpg
+import pytest
+
+from durable import Context, Durable, Retry, Workflow, assign, seconds
+from tests.support.invariants import assert_invariants
+
+Data = dict[str, Any]
+
+
+async def forget(data: Data) -> None:
+    pass
+
+
+looping = Workflow[Data, Data]("looping", retry=Retry(2, delay=seconds(0), jitter=0))
+rounds = looping.loop("rounds", until=lambda data: data["n"] == 2, max_iterations=2)
+
+
+@rounds.step
+async def second_time_lucky(data: Data, ctx: Context) -> Data:
+    if ctx.attempt == 1:
+        raise ValueError("not yet")
+    return assign(data, n=data["n"] + 1)
+
+
+@rounds.step(compensate=forget)
+async def silent(data: Data) -> None:
+    pass
+
+
+@looping.step
+async def after(data: Data, ctx: Context) -> None:
+    if ctx.attempt == 1:
+        raise ValueError("not yet")
+
+
+@pytest.fixture
+async def journal(database: str) -> Any:
+    """The database, where `looping` has run."""
+    async with Durable(database, workflows=[looping]) as engine:
+        handle = await engine.start(looping, {"n": 0})
+        assert await handle.result(60) == {"n": 2}
+    connection = await asyncpg.connect(database)
+    yield connection
+    await connection.close()
+
+
+async def test_what_a_loop_keeps_of_an_iteration_that_is_over_breaks_no_law(journal: Any, database: str) -> None:
+    kept = await journal.fetch(
+        "select attempt, kind from durable.journal where path ~ '^rounds.*/second_time_lucky$' order by seq"
+    )
+    assert [tuple(row) for row in kept] == [
+        (2, "completed"),  # for the data that `silent` left as it was
+        (1, "failed"),  # of the last iteration all is kept
+        (2, "completed"),
+    ]
+    await assert_invariants(database)
+
+
+@pytest.mark.parametrize("missing", ["path = 'after' and kind = 'failed'", "kind = 'iterated'"])
+async def test_an_attempt_that_is_missing_elsewhere_is_seen(journal: Any, database: str, missing: str) -> None:
+    await journal.execute(f"delete from durable.journal where {missing}")
+    with pytest.raises(AssertionError, match="no_attempt_after_the_result"):
+        await assert_invariants(database)

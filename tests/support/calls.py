@@ -1,0 +1,140 @@
+"""Every call of a body, with what was durable when it began, and every record ever made: by these the laws are judged.
+
+Both are kept in the test's database, past the engine: a call by the worker that makes it, before the body goes on; a record
+by a trigger, so that those which a loop takes away later are known as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections import Counter
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from durable import Context
+from durable.engine.journal import Record
+from durable.ids import execution_uuid
+from durable.model.definition import Definition
+from durable.testing.laws import faults_of_call
+
+TABLES = """
+create table public.call (
+    id bigserial primary key, execution_id uuid not null, path text not null, attempt int not null, pid int not null,
+    durable int[] not null
+);
+create table public.recorded (like durable.journal);
+create function public.keep() returns trigger language plpgsql as $$
+begin
+    insert into public.recorded select * from added;
+    return null;
+end
+$$;
+create trigger keep after insert on durable.journal referencing new table as added
+    for each statement execute function public.keep();
+"""
+CALL = """
+insert into public.call (execution_id, path, attempt, pid, durable)
+values ($1, $2, $3, $4, array(select seq from durable.journal where execution_id = $1))
+"""
+
+
+class CallLog:
+    """In a worker: `log` is to be awaited at the beginning of each body."""
+
+    def __init__(self) -> None:
+        self._pool: asyncpg.Pool[Any] | None = None
+
+    @contextlib.asynccontextmanager
+    async def connected(self, dsn: str) -> AsyncGenerator[None]:
+        """For the time of the bodies."""
+        async with asyncpg.create_pool(dsn, min_size=1, max_size=4) as self._pool:
+            yield
+
+    async def log(self, here: Context) -> None:
+        """Write the call down. If cancelled, it has been written all the same when this raises."""
+        assert self._pool is not None
+        row = (execution_uuid(here.execution_id), here.path, here.attempt, os.getpid())
+        writing = asyncio.ensure_future(self._pool.execute(CALL, *row))
+        try:
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            await writing
+            raise
+
+
+@dataclass(frozen=True)
+class Call:
+    """A body that began, and the numbers of the records that were durable then."""
+
+    path: str
+    attempt: int
+    pid: int
+    durable: frozenset[int]
+
+
+@dataclass(frozen=True)
+class Traces:
+    """What one execution has left: `records` are those of its journal, `ever` all that were ever made."""
+
+    records: list[Record]
+    ever: list[Record]
+    calls: list[Call]
+
+    def faults(self, definition: Definition) -> Iterator[str]:
+        """Which laws were broken, but for those of the end."""
+        numbers = Counter(record.seq for record in self.ever)
+        yield from (f"record {seq} was made {times} times" for seq, times in numbers.items() if times > 1)
+        said = Counter((record.path, record.kind, record.attempt) for record in self.ever)
+        yield from (f"{what} was recorded {times} times" for what, times in said.items() if times > 1)
+        yield from (f"{what} ran {times} times in one process" for what, times in self._together().items() if times > 1)
+        for call in self.calls:
+            known = [record for record in self.ever if record.seq in call.durable]
+            here: Any = call  # a context as far as laws look at it
+            yield from faults_of_call(definition, known, here)
+
+    def _together(self) -> Counter[tuple[str, int, int]]:
+        return Counter((call.path, call.attempt, call.pid) for call in self.calls)
+
+    @property
+    def repeats(self) -> int:
+        """Calls beyond the first of the same attempt."""
+        return len(self.calls) - len({(call.path, call.attempt) for call in self.calls})
+
+
+async def watch_calls(connection: asyncpg.Connection[Any]) -> None:
+    """Make the tables, and keep each record from now on."""
+    await connection.execute(TABLES)
+
+
+async def read_traces(connection: asyncpg.Connection[Any], ids: Sequence[UUID]) -> dict[UUID, Traces]:
+    """What these executions have left."""
+    traces = {execution_id: Traces([], [], []) for execution_id in ids}
+    for table in ("durable.journal", "public.recorded"):
+        rows = await connection.fetch(
+            f"""
+            select execution_id, seq, path, kind, attempt, value, error, run_at is not null as again, seconds, target, data_seq
+              from {table} where execution_id = any ($1) order by execution_id, seq
+            """,
+            ids,
+        )
+        for row in rows:
+            record = _record(row)
+            found = traces[row["execution_id"]]
+            (found.records if table == "durable.journal" else found.ever).append(record)
+    rows = await connection.fetch("select * from public.call where execution_id = any ($1) order by id", ids)
+    for row in rows:
+        call = Call(row["path"], row["attempt"], row["pid"], frozenset(row["durable"]))
+        traces[row["execution_id"]].calls.append(call)
+    return traces
+
+
+def _record(row: asyncpg.Record) -> Record:
+    record = Record(row["seq"], row["path"], row["kind"], row["attempt"], row["value"], row["error"])
+    delay = 0.0 if row["again"] else None
+    return replace(record, delay=delay, seconds=row["seconds"], target=row["target"], data_seq=row["data_seq"])

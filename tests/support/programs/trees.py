@@ -1,0 +1,53 @@
+"""A post for workers whose workflows are random trees (see `tests.engine.trees`). Usage: trees.py DSN OPTIONS as JSON
+
+It forks a worker and, whenever that is killed, the next: to build and check the trees takes longer than the life of
+many. It says `born` with the worker's pid and `died` with its pid and status; the worker says `ready`. When one ends
+otherwise than by SIGKILL, the program ends with its status.
+
+Options are those of the program `worker`, and: `seeds`, the first tree and the one after the last, and `far`, the pause of a
+retry that gives up the slot, in seconds. Every body is written down (see `tests.support.calls`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+from datetime import timedelta
+
+from tests.engine.trees import tree
+from tests.support.calls import CallLog
+from tests.support.programs.worker import Worker
+from tests.support.report import say
+
+
+def main() -> None:
+    dsn, options = sys.argv[1], json.loads(sys.argv[2])
+    far = timedelta(seconds=options.pop("far"))
+    seeds = range(*options.pop("seeds"))
+    options["lease"] = timedelta(seconds=options["lease"])
+    calls = CallLog()
+    worker = Worker(dsn, workflows=[tree(seed, far=far, log=calls.log) for seed in seeds], **options)
+    while True:
+        pid = os.fork()
+        if pid == 0:
+            asyncio.run(work(dsn, calls, worker))
+            return
+        say("born", pid=pid)
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        say("died", pid=pid, status=status)
+        if status != -signal.SIGKILL:
+            sys.exit(status)
+
+
+async def work(dsn: str, calls: CallLog, worker: Worker) -> None:
+    async with calls.connected(dsn):
+        await worker.run()
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level="INFO", stream=sys.stderr)
+    main()
