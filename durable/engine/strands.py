@@ -147,8 +147,11 @@ class Activity:
                     rested += 1
                     self.rest()
 
-        tasks = [asyncio.create_task(strand(number)) for number in range(count)]
-        cancelled = await _ended(tasks)
+        tasks: list[asyncio.Task[None]] = []
+        # No strand raises into the group, unless the process ends: what a failure means is decided here.
+        async with asyncio.TaskGroup() as together:
+            tasks.extend(together.create_task(strand(number)) for number in range(count))
+            cancelled = await _ended(tasks)
         self._busy -= count - 1 - rested
         if cancelled or parent.over:
             raise asyncio.CancelledError
@@ -161,7 +164,7 @@ class Activity:
 async def _ended(tasks: Sequence[asyncio.Task[None]]) -> bool:
     """Wait until all have ended. Whether that was cancelled: they are cancelled then, and waited for all the same.
 
-    Each time anew, which a TaskGroup does not do: who was ended by a sibling and is still writing has to hear of it when the
+    Each time anew, which a TaskGroup does only once: who was ended by a sibling and is still writing has to hear of it when the
     execution is stopped.
     """
     cancelled, left = False, set(tasks)
