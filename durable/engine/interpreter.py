@@ -239,6 +239,8 @@ class Interpreter:
             return Blocked(delay, record)
         if record is not None:
             await self.write(strand, record)
+            if strand.over:  # a sibling failed while this was written, and a write is not interrupted
+                raise asyncio.CancelledError
         if not far:
             if delay:
                 await self.journal.pause(delay)

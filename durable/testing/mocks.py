@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, TypeAlias, TypeVar
+from unittest.mock import NonCallableMock
 
 from durable.errors import DefinitionError, UsageError
 from durable.model import signature
@@ -146,6 +147,8 @@ def _signature(mock: Callable[..., Any], own: Signature, where: str, data_max: i
     try:
         parameters = inspect.signature(mock).parameters.values()
     except (TypeError, ValueError) as error:
+        if isinstance(mock, NonCallableMock):  # some versions of Python cannot read those of an AsyncMock
+            return own
         raise DefinitionError(f"{where}: its parameters cannot be read ({error}). Wrap it in a def.") from error
     if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):
         return own

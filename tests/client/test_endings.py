@@ -296,3 +296,25 @@ async def test_what_is_to_be_undone_cannot_be_cancelled_otherwise_and_is_undone_
         async with Durable(checked, workflows=[trip.workflow]):
             assert (await failed(client.handle(handle.id))).status == "compensated"
     assert len(undone) == 1
+
+
+async def test_a_failing_arm_ends_its_sibling_that_is_about_to_sleep_until_its_retry(checked: str) -> None:
+    # The sibling's failure is being written when it is cancelled: it must not sleep for an hour after that.
+    workflow = Workflow[Data, Data]("asleep")
+    both = workflow.parallel("both")
+    together = asyncio.Barrier(2)
+
+    @both.step(retry=Retry(2, delay=hours(1)))
+    async def sleeper(data: Data) -> None:
+        await together.wait()
+        raise ConnectionError("later")
+
+    @both.step
+    async def failing(data: Data) -> None:
+        await together.wait()
+        raise ValueError("for good")
+
+    async with Durable(checked, workflows=[workflow]) as engine:
+        for _ in range(20):
+            error = await failed(await engine.start(workflow, {}))
+            assert error.failure.message == "for good"
