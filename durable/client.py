@@ -269,7 +269,7 @@ class Client:
         execution_id, sources = execution_uuid(id), stored_sources(Change.CANCEL)
         try:
             if compensate:
-                row = await parts.executions.request_undo(execution_id, reason or "", sources)
+                row = await parts.executions.request_undo(execution_id, new_token(), reason or "", sources)
             else:
                 row = await parts.executions.cancel(execution_id, new_token(), reason, sources)
         except asyncpg.DataError as error:
@@ -336,7 +336,7 @@ class Client:
                 History(),
                 json.loads(new.tags) if new.tags else {},
             )
-            supervisor.begin(new.execution_id, token, new.queue, definition, subject, new.timeout)
+            supervisor.begin(new.execution_id, token, new.queue, new.shape_id, subject, new.timeout)
 
         write.add_done_callback(born)
         row = await _refusable(asyncio.shield(write))

@@ -12,7 +12,7 @@ from durable.codec import Codec
 from durable.errors import EncodeError, PayloadTooLarge, UsageError
 from durable.ids import execution_uuid, given_name, new_id, new_token
 from durable.model.definition import Definition
-from durable.runtime.listener import TIMER
+from durable.runtime.listener import HELD, TIMER
 from durable.store.executions import NewExecution
 
 PRIORITY_MAX = 32_767
@@ -80,9 +80,9 @@ def _check_times(delay: timedelta | None, scheduled_at: datetime | None) -> None
 
 def check_queue_name(queue: str) -> str:
     """Return *queue*, or raise `UsageError`: names travel in notifications, joined by commas."""
-    if not queue or len(queue) > 200 or "," in queue or "\0" in queue or queue == TIMER:
+    if not queue or len(queue) > 200 or "," in queue or "\0" in queue or queue in (TIMER, HELD):
         raise UsageError(
-            f"{queue!r} cannot be the name of a queue. Give 1 to 200 characters without comma, and not {TIMER!r}."
+            f"{queue!r} cannot be the name of a queue. Give 1 to 200 characters without comma, not {TIMER!r}, not {HELD!r}."
         )
     return queue
 

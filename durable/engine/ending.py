@@ -72,7 +72,7 @@ async def go_on(run: Interpreter, failure: Failure) -> Outcome:
             status = Status.COMPENSATED
     last = run.definition.on_failure
     if last is not None:
-        done = await _undo(run, last.name, last, Value(run.subject.input, 0))
+        done = await _undo(run, _begun_last(run) or last.name, last, Value(run.subject.input, 0))
         if isinstance(done, Blocked):
             return done
     return Failed(failure, status=status)
@@ -88,6 +88,17 @@ async def _undo(run: Interpreter, path: str, step: Step, value: Value) -> bool |
     return done if isinstance(done, Blocked) else True
 
 
+def _begun_last(run: Interpreter) -> str | None:
+    """Where the step of `on_failure` is recorded, if it was begun. It may have had another name then."""
+    history = run.subject.history
+    if history.failing is None:
+        return None
+    for path, past in history.by_path.items():
+        if "/" not in path and next(past.records()).seq > history.failing.seq:
+            return path
+    return None
+
+
 def _undoable(run: Interpreter) -> Iterator[tuple[str, Step, Past]]:
     """The steps that were completed, or begun where that is enough, and have a compensation."""
     for path, past in run.subject.history.by_path.items():
@@ -100,6 +111,8 @@ def _undoable(run: Interpreter) -> Iterator[tuple[str, Step, Past]]:
 def _to_undo(run: Interpreter) -> list[tuple[str, Step, Value]]:
     """The compensations in their order: path, step and data."""
     history = run.subject.history
+    # Inside a step there is only its compensation. One that was begun goes on where it is recorded, whatever its name is now.
+    begun = {path.rpartition("/")[0]: path for path in history.by_path}
     found: list[tuple[bool, int, str, Step, Value]] = []
     for path, step, past in _undoable(run):
         record = past.completed or past.note
@@ -110,6 +123,7 @@ def _to_undo(run: Interpreter) -> list[tuple[str, Step, Value]]:
         else:
             seq = record.data_seq or 0
             value = Value(history.pinned[seq] if seq else run.subject.input, seq)
-        found.append((past.completed is None, record.seq, compensation_path(path, step), step.compensation, value))
+        place = begun.get(path) or compensation_path(path, step)
+        found.append((past.completed is None, record.seq, place, step.compensation, value))
     found.sort(key=lambda undo: undo[:2], reverse=True)
     return [undo[2:] for undo in found]

@@ -57,7 +57,7 @@ class Jump:
 
 
 class Interpreter:
-    """Interprets one definition for one execution. `run` may be called once, `deadline_exceeded` or `undo` after it."""
+    """Interprets one definition for one execution. `run` may be called once, `deadline_exceeded`, `undo` or `fail` after it."""
 
     __slots__ = ("activity", "definition", "engine", "failure", "journal", "max_crashes", "root", "runner", "subject")
 
@@ -108,6 +108,10 @@ class Interpreter:
     async def undo(self, reason: str, outcome: Outcome | None = None) -> Outcome:
         """End an execution that was cancelled and is to be undone. *outcome* came too late, as above."""
         return await ending.begin(self, ending.cancellation(reason), _records_of(outcome), cancelled=reason)
+
+    async def fail(self, failure: Failure) -> Outcome:
+        """End an execution for a reason that is not in its flow."""
+        return await ending.begin(self, failure, [])
 
     async def _last_pending(self) -> Record | None:
         """The record that is to ride with the end. There may be more: those are written now."""
@@ -187,6 +191,7 @@ class Interpreter:
             done = self.after(past.completed, value, strand)
         else:
             if step.compensate_on == "started" and past.note is None:
+                self.may_begin(strand)  # else it would be undone, and never have begun
                 began = Record(self.subject.history.take_seq(), path, "started", data_seq=value.seq)
                 self.subject.history.pin(value)
                 await self.write(strand, began)
@@ -252,6 +257,7 @@ class Interpreter:
         self, step: Step | Decision, path: str, value: Value, strand: Strand, attempt: int, max_attempts: int
     ) -> tuple[Record, Exception | None]:
         """Try the step once; returns the record to be written, and the error if it failed."""
+        await self.journal.enter(path)
         self.may_begin(strand)
         subject = self.subject
         context = Context(
@@ -345,14 +351,13 @@ class Interpreter:
         if strand.pending:
             records = (*strand.pending, *records)
             strand.pending = []
-        if len(records) == 1:
-            await self._write(records[0])
-        elif records:
-            await asyncio.gather(*map(self._write, records))
+        if records:
+            await self._write(*records)
 
-    async def _write(self, record: Record) -> None:
-        await self.journal.record(record)
-        self.subject.history.add(record)
+    async def _write(self, *records: Record) -> None:
+        await self.journal.record(*records)
+        for record in records:
+            self.subject.history.add(record)
         self.subject.crashes = 0
 
 

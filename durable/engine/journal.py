@@ -14,6 +14,7 @@ import msgspec
 
 from durable.errors import InternalError
 from durable.model.failure import Failure
+from durable.model.paths import outer_paths
 from durable.model.status import Status
 
 Kind: TypeAlias = Literal["completed", "failed", "started", "chosen", "items", "iterated", "failing"]
@@ -117,6 +118,20 @@ class History:
         else:
             past.note = record
 
+    def is_over(self, path: str) -> bool:
+        """Whether *path* is inside a node that has its result, or an iteration that is over: nothing there is walked again."""
+        for outer in outer_paths(path):
+            past = self.by_path.get(outer)
+            if past is None:
+                continue
+            if past.completed is not None:
+                return True
+            if past.note is not None and past.note.kind == "iterated":
+                iteration = path[len(outer) + 1 :].partition("]")[0]
+                if int(iteration) < past.note.attempt:
+                    return True
+        return False
+
     def take_seq(self) -> int:
         """The number of the next record."""
         seq = self.next_seq
@@ -216,14 +231,18 @@ class Subject:
 class Journal(Protocol):
     """Where an execution's records go. Each method returns when what it was told is durable."""
 
-    async def record(self, record: Record) -> None:
-        """Append a record. Raises `ClaimLost` when the execution is no longer ours. If cancelled by whoever stops the
-        execution to go on elsewhere, it may have happened. Any other cancellation waits for it, and is not raised: what
-        was done is known, and nothing new begins anyway."""
+    async def record(self, *records: Record) -> None:
+        """Append records, in their order. Raises `ClaimLost` when the execution is no longer ours. If cancelled by whoever
+        stops the execution to go on elsewhere, it may have happened. Any other cancellation waits for it, and is not
+        raised: what was done is known, and nothing new begins anyway."""
         ...
 
     async def conclude(self, outcome: Outcome) -> None:
         """End the execution, or put it to sleep. Raises like `record`. If cancelled, it may have happened."""
+        ...
+
+    async def enter(self, path: str) -> None:
+        """An attempt is about to begin at *path*. Raises like `may_begin`, and `ClaimLost`. Cancelled like `record`."""
         ...
 
     def may_begin(self) -> None:

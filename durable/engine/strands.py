@@ -114,6 +114,7 @@ class Activity:
         halted: list[Interruption] = []
         errors: list[BaseException] = []
         rested = 0
+        stopped = False  # a strand was cancelled from outside, which the parent may have heard of before
         self._busy += count - 1  # the parent sleeps meanwhile, and its place is taken by the last one that ends
 
         def close(error: BaseException) -> None:
@@ -124,7 +125,7 @@ class Activity:
                     task.cancel()
 
         async def strand(number: int) -> None:
-            nonlocal rested
+            nonlocal rested, stopped
             child = Strand(group, parent.item)
             child.task = asyncio.current_task()
             try:
@@ -135,8 +136,11 @@ class Activity:
                 else:
                     halted.append(stop)
             except asyncio.CancelledError as cancelled:
-                if not child.over and not stopping():
-                    close(cancelled)
+                if not child.over:
+                    if stopping():
+                        stopped = True
+                    else:
+                        close(cancelled)
             except BaseException as error:
                 close(error)
                 if not isinstance(error, Exception):
@@ -153,7 +157,7 @@ class Activity:
             tasks.extend(together.create_task(strand(number)) for number in range(count))
             cancelled = await _ended(tasks)
         self._busy -= count - 1 - rested
-        if cancelled or parent.over:
+        if cancelled or stopped or parent.over:
             raise asyncio.CancelledError
         if errors:
             raise _worst(errors) from None

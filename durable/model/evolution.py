@@ -39,6 +39,43 @@ def resumes_after(stored: Tree, current: Tree, paths: Collection[str]) -> str | 
     return _judge_block(stored["nodes"], current["nodes"], [path.split("/") for path in paths if path], "")
 
 
+def can_be_undone(stored: Tree, current: Tree, paths: Collection[str]) -> str | None:
+    """None when the steps at *paths*, recorded under *stored*, are all there in *current*: then each can be undone, in whatever
+    order they stand now. Otherwise the reason. A step that is gone may have had a compensation."""
+    for path in paths:
+        segments = [name_in(segment) for segment in path.split("/")]
+        expected, found = _find(stored["nodes"], segments), _find(current["nodes"], segments)
+        # None: it is a compensation, or the step of `on_failure`, and no node of the flow.
+        if expected is not None and expected["kind"] == "step" and (found is None or found["kind"] != "step"):
+            return f'expected step "{path}", which may have to be undone, found {"none" if found is None else _label(found)}'
+    return None
+
+
+def _find(nodes: Sequence[Tree], segments: Sequence[str]) -> Tree | None:
+    name, inner = segments[0], segments[1:]
+    for node in nodes:
+        if node["name"] == name:
+            return _find_inside(node, inner) if inner else node
+    return None
+
+
+def _find_inside(node: Tree, segments: Sequence[str]) -> Tree | None:
+    match node["kind"]:
+        case "branch":
+            block = _cases(node).get(segments[0])
+            return None if block is None or len(segments) == 1 else _find(block, segments[1:])
+        case "parallel":
+            for arm in node["arms"]:
+                if arm["name"] == segments[0]:
+                    inner = segments if arm["single"] else segments[1:]
+                    return _find(arm["nodes"], inner) if inner else None
+            return None
+        case "foreach" | "loop":
+            return _find(node["nodes"], segments)
+        case _:
+            return None
+
+
 def _judge_block(
     stored: Sequence[Tree], current: Sequence[Tree], paths: Sequence[Sequence[str]], prefix: str
 ) -> str | None:
@@ -86,6 +123,8 @@ def _judge_node(stored: Tree, current: Tree, paths: Sequence[Sequence[str]], pre
 
 
 def _judge_arms(stored: Tree, current: Tree, deeper: Sequence[Sequence[str]], here: str) -> str | None:
+    if not deeper:
+        return None  # it is over: none of its arms is entered again
     arms = {arm["name"]: arm for arm in current["arms"]}
     for arm in stored["arms"]:
         found = arms.get(arm["name"])

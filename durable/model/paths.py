@@ -7,6 +7,8 @@ the step that it undoes. Names may not contain any of ``/ # [ ]``, so that a pat
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from durable.model.definition import Block, Branch, Definition, Foreach, Loop, Node, Parallel, Step, parts_of
 
 
@@ -23,6 +25,13 @@ def name_in(segment: str) -> str:
 def plain(path: str) -> str:
     """*path* without visits and indices: where its node stands in the definition."""
     return "/".join(name_in(segment) for segment in path.split("/"))
+
+
+def outer_paths(path: str) -> Iterator[str]:
+    """The paths of whatever *path* stands inside, items and iterations without their index; the outermost first."""
+    for place, character in enumerate(path):
+        if character == "[" or (character == "/" and path[place - 1] != "]"):
+            yield path[:place]
 
 
 def compensation_path(path: str, step: Step) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from durable.ids import new_token
-from durable.store.claims import Claimable, read_journals, take
+from durable.store.claims import Claimable, Want, read_journals, take
 from durable.store.connection import AGAIN, LOST, Link, Row, backoff, log_lost
 
 log = logging.getLogger("durable.runtime")
@@ -24,12 +24,14 @@ QUARTER = 4
 
 @dataclass(slots=True)
 class Lane:
-    """A queue as this worker sees it. `backlog` is true while the last claim found as much as it asked for."""
+    """A queue as this worker sees it. `backlog` is true while the last claim found as much as it asked for; `held`, until we
+    have looked whether there are held executions that this worker can go on with."""
 
     name: str
     concurrency: int
     in_flight: int = 0
     backlog: bool = True
+    held: bool = True
 
     @property
     def free(self) -> int:
@@ -63,11 +65,12 @@ class Claimer:
         self._claimed_at = 0.0
         self._stopping = False
 
-    def nudge(self, queue: str | None = None) -> None:
-        """Something may be ready in *queue*, or in any."""
+    def nudge(self, queue: str | None = None, *, held: bool = False) -> None:
+        """Something may be ready in *queue*, or in any. *held*: it may be such as is held."""
         if queue is None:
             for lane in self._lanes.values():
                 lane.backlog = True
+                lane.held |= held
         elif queue in self._lanes:
             self._lanes[queue].backlog = True
         else:
@@ -95,11 +98,13 @@ class Claimer:
                     async with asyncio.timeout_at(poll_at):
                         await self._nudged.wait()
                 except TimeoutError:
-                    self.nudge()
+                    self.nudge(held=True)
                     poll_at = loop.time() + self._poll_seconds()
                 self._nudged.clear()
                 wants = self._wants()
-                if wants and all(want * QUARTER < self._lanes[queue].concurrency for queue, want in wants.items()):
+                if wants and all(
+                    want.count * QUARTER < self._lanes[queue].concurrency for queue, want in wants.items()
+                ):
                     await asyncio.sleep(self._claimed_at + GAP - loop.time())
                     wants = self._wants()
                 if wants and not self._stopping:
@@ -108,37 +113,46 @@ class Claimer:
         finally:
             await self._link.close()
 
-    def _wants(self) -> dict[str, int]:
-        return {lane.name: lane.free for lane in self._lanes.values() if lane.backlog and lane.free > 0}
+    def _wants(self) -> dict[str, Want]:
+        return {
+            lane.name: Want(lane.free, lane.held) for lane in self._lanes.values() if lane.backlog and lane.free > 0
+        }
 
-    async def _claim(self, wants: dict[str, int]) -> None:
+    async def _claim(self, wants: dict[str, Want]) -> None:
         identity, token = self._identity(), new_token()
         if identity is None:
             return  # the lease is gone; its return nudges
         # The slots are held from now on, so that a local start meanwhile does not overfill the queue.
         for queue, want in wants.items():
-            self._lanes[queue].in_flight += want
+            self._lanes[queue].in_flight += want.count
+            self._lanes[queue].held = False
         self._under_way.add(token)
         try:
             rows, journals = await self._take(identity, token, wants)
             found = dict.fromkeys(wants, 0)
             for row in rows:
                 found[row["queue"]] += 1
+                self._lanes[row["queue"]].held |= row["held_by"] is not None  # there may be more
             for queue, want in wants.items():
                 lane = self._lanes[queue]
-                lane.in_flight -= want - found[queue]
+                lane.in_flight -= want.count - found[queue]
                 # A nudge that came meanwhile may speak of rows that the claim did not see: it keeps its word.
                 if not self._nudged.is_set():
-                    lane.backlog = found[queue] >= want
+                    lane.backlog = found[queue] >= want.count or lane.held
             for row in rows:
-                self._on_claimed(identity[1], token, row, journals.get(row["execution_id"], []))
+                try:
+                    self._on_claimed(identity[1], token, row, journals.get(row["execution_id"], []))
+                except Exception:
+                    # Its claim is given back by the audit; its slot, and the rest, must not be lost with it.
+                    log.exception("execution %s could not be taken up", row["execution_id"])
+                    self._lanes[row["queue"]].in_flight -= 1
         finally:
             self._under_way.discard(token)
         if any(lane.backlog and lane.free > 0 for lane in self._lanes.values()):
             self._nudged.set()
 
     async def _take(
-        self, identity: tuple[UUID, int], token: UUID, wants: dict[str, int]
+        self, identity: tuple[UUID, int], token: UUID, wants: dict[str, Want]
     ) -> tuple[list[Row], dict[UUID, list[Row]]]:
         """Claim, and read what was begun before. Nothing, if anything is not certain: what was claimed all the same is given
         back by the audit, and must not begin without its journal."""

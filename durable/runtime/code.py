@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from durable.engine.journal import History
 from durable.model.definition import Definition
-from durable.model.evolution import resumes, resumes_after
+from durable.model.evolution import can_be_undone, resumes, resumes_after
 from durable.model.fingerprint import Tree, shape_of
+from durable.model.paths import name_in
 from durable.store.claims import Claimable
 
 log = logging.getLogger("durable.runtime")
@@ -17,22 +18,39 @@ log = logging.getLogger("durable.runtime")
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """The definition for executions of one stored shape. `changed` is that shape, when it depends on how far an execution has
-    come whether it can go on."""
+    """The definition for executions of one shape. `stored` is that shape, when it is not the definition's own. Then nodes were
+    only added at the end; or it `depends` on how far an execution has come whether it can go on."""
 
     definition: Definition
-    changed: Tree | None = None
+    stored: Tree | None = None
+    depends: bool = False
 
-    def refuses(self, history: History) -> str | None:
-        """Why an execution with this history cannot go on with the definition; None if it can."""
-        if self.changed is None:
+    def refuses(self, history: History, *, ending: bool) -> str | None:
+        """Why an execution with this history cannot go on with the definition; None if it can. *ending*: nothing is done any
+        more but to end it, so that only what may have to be undone must be there."""
+        if self.stored is None or not self.depends:
             return None
+        current = shape_of(self.definition)
+        if ending:
+            return can_be_undone(self.stored, current, history.by_path)
+        over = {path for path in history.by_path if history.is_over(path)}
         chosen = [
             f"{path}/{past.note.target}"
             for path, past in history.by_path.items()
-            if past.note is not None and past.note.kind == "chosen"
+            if past.note is not None and past.note.kind == "chosen" and path not in over
         ]
-        return resumes_after(self.changed, shape_of(self.definition), [*history.by_path, *chosen])
+        left = [path for path in history.by_path if path not in over]
+        return can_be_undone(self.stored, current, over) or resumes_after(self.stored, current, [*left, *chosen])
+
+    def leaves_behind(self, path: str, target: str | None = None) -> bool:
+        """Whether code of the stored shape may not know how to go on after *path*, whose result leads to *target*."""
+        if self.stored is None:
+            return False
+        if self.depends:
+            return True
+        names = {node["name"] for node in self.stored["nodes"]}
+        first, _, inner = path.partition("/")
+        return name_in(first) not in names or not (target is None or inner or target in names)
 
 
 def judged(
@@ -45,7 +63,7 @@ def judged(
         if definition is None or shape in codes:
             continue
         reason = resumes(tree, shape_of(definition))
-        codes[shape] = Code(definition, None if reason is None else tree)
+        codes[shape] = Code(definition, tree, depends=reason is not None)
         if reason is not None:
             log.info(
                 "workflow %r version %d was changed: %s. Executions begun before go on where they can, and are held where "
@@ -61,6 +79,6 @@ def claimable(codes: Mapping[int, Code]) -> Claimable:
     """What of it a worker may claim."""
     return Claimable(
         shapes=sorted(codes),
-        known=sorted(shape for shape, code in codes.items() if code.changed is None),
+        known=sorted(shape for shape, code in codes.items() if not code.depends),
         own=sorted({code.definition.shape for code in codes.values()}),
     )

@@ -20,8 +20,9 @@ from durable.store.queries import load
 
 log = logging.getLogger("durable.runtime")
 
-READY = "durable_ready"  # payload: the names of queues in which something became ready, or TIMER
-TIMER = "*"  # not a queue: some execution was put to sleep by a process that keeps no time
+READY = "durable_ready"  # payload: the names of queues in which something became ready, or one of:
+TIMER = "*"  # some execution was put to sleep by a process that keeps no time
+HELD = "?"  # some execution was held by a process whose code cannot go on with it
 
 CANCELLED = "durable_cancelled"  # payload: ids of executions whose claims were taken away
 

@@ -6,21 +6,23 @@ import asyncio
 from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 import msgspec
 
 from durable.engine.journal import Blocked, Completed, Failed, Outcome, Record, Subject
 from durable.errors import ClaimLost, Interruption
-from durable.model.definition import Definition
 from durable.model.status import Change, Status, stored_sources
+from durable.runtime.code import Code
 from durable.store import claims
 from durable.store.connection import Row
 from durable.store.group_commit import GroupCommit, Kind
 
 if TYPE_CHECKING:
     from durable.runtime.supervisor import Supervisor
+
+T = TypeVar("T")
 
 _encode = msgspec.json.Encoder().encode
 
@@ -109,7 +111,7 @@ class Writes:
         kind = self._put_off if ending else self._suspend
         return self._write(kind, execution_id, row, 0 if r is None else len(r.value or r.error or ""))
 
-    def adopt(self, execution_id: UUID, token: UUID, shape: int) -> Awaitable[Row | None]:
+    def adopt(self, execution_id: UUID, token: UUID, shape: int) -> asyncio.Future[Row | None]:
         """Go on under another *shape*."""
         return self._write(self._adopt, execution_id, (execution_id, token, shape), 0)
 
@@ -130,10 +132,11 @@ class Owned:
     """One claimed execution: the `Journal` that its interpreter writes to, and what the supervisor knows of it."""
 
     __slots__ = (
+        "_adopted",
         "claimed_at",
+        "code",
         "concluding",
         "deadline",
-        "definition",
         "execution_id",
         "interrupted",
         "queue",
@@ -153,7 +156,7 @@ class Owned:
         execution_id: UUID,
         token: UUID,
         queue: str,
-        definition: Definition,
+        code: Code,
         subject: Subject,
         claimed_at: float,
     ) -> None:
@@ -162,7 +165,8 @@ class Owned:
         self.execution_id = execution_id
         self.token = token
         self.queue = queue
-        self.definition = definition
+        self.code = code
+        self._adopted = code.stored is None
         self.subject = subject
         self.claimed_at = claimed_at
         self.suspect = False
@@ -186,15 +190,22 @@ class Owned:
         """See `Journal`."""
         await asyncio.sleep(seconds)
 
-    async def record(self, record: Record) -> None:
+    async def record(self, *records: Record) -> None:
         """See `Journal`."""
-        if await self._settled(self.writes.record(self.execution_id, self.token, record)) is None:
-            raise ClaimLost(f"execution {self.subject.execution_id!r} is no longer this worker's")
+        if not self._adopted:
+            for r in records:
+                if r.kind != "failing":
+                    await self._adopt_before(r.path, r.target if r.kind == "completed" else None)
+        writes = [self.writes.record(self.execution_id, self.token, record) for record in records]
+        # Each is on its way before anything is waited for: a cancellation that comes now finds none that was not begun.
+        answers = await self._settled(asyncio.gather(*writes)) if len(writes) > 1 else [await self._settled(writes[0])]
+        if None in answers:
+            raise self._lost()
         if self.suspect:
             self.suspect = False
             self.supervisor.cleared()
 
-    async def _settled(self, write: asyncio.Future[Row | None]) -> Row | None:
+    async def _settled(self, write: asyncio.Future[T]) -> T:
         """Wait for *write*, through cancellations that leave the execution ours: what was recorded has to be known here."""
         while True:
             try:
@@ -204,10 +215,24 @@ class Owned:
                     write.cancel()
                     raise
 
-    async def adopt(self) -> None:
-        """Go on with an execution that was begun under another shape: from now on only for workers that know ours."""
-        if await self.writes.adopt(self.execution_id, self.token, self.definition.shape) is None:
-            raise ClaimLost(f"execution {self.subject.execution_id!r} is no longer this worker's")
+    async def enter(self, path: str) -> None:
+        """See `Journal`."""
+        if not self._adopted:
+            self.may_begin()
+            await self._adopt_before(path)
+
+    async def _adopt_before(self, path: str, target: str | None = None) -> None:
+        """Go on under our shape, before anything is done after which code of the shape that it was begun under may not know
+        what to do. Not sooner: if our code is taken back before that, the old one goes on."""
+        if self._adopted or self.subject.history.failing is not None or not self.code.leaves_behind(path, target):
+            return
+        shape = self.code.definition.shape
+        if await self._settled(self.writes.adopt(self.execution_id, self.token, shape)) is None:
+            raise self._lost()
+        self._adopted = True
+
+    def _lost(self) -> ClaimLost:
+        return ClaimLost(f"execution {self.subject.execution_id!r} is no longer this worker's")
 
     async def conclude(self, outcome: Outcome) -> None:
         """See `Journal`. From here on the task is not cancelled from our side: the write decides."""
@@ -225,7 +250,7 @@ class Owned:
             if answer is not None:
                 self.supervisor.finished(self, ended, answer["watchers"])
                 return
-        raise ClaimLost(f"execution {self.subject.execution_id!r} is no longer this worker's")
+        raise self._lost()
 
     def ask_to_undo(self, reason: str) -> None:
         """Somebody has cancelled it, to be undone."""
@@ -234,6 +259,7 @@ class Owned:
 
     def go_on(self) -> None:
         """What the task was stopped for begins, in the same task."""
+        self.concluding = False
         self.interrupted = None
         if self.deadline is not None:
             self.deadline.cancel()

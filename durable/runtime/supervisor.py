@@ -30,7 +30,7 @@ from durable.model.failure import Failure
 from durable.runtime.auditor import Auditor
 from durable.runtime.claimer import Claimer, Lane
 from durable.runtime.code import Code, claimable
-from durable.runtime.listener import ENDED, READY, TIMER, Listener, channel_of
+from durable.runtime.listener import ENDED, HELD, READY, TIMER, Listener, channel_of
 from durable.runtime.owned import ENDING, Ended, Interrupted, Owned, Writes
 from durable.runtime.reaper import Reaper
 from durable.runtime.standing import Standing
@@ -281,21 +281,19 @@ class Supervisor:
         execution_id: UUID,
         token: UUID,
         queue: str,
-        definition: Definition,
+        shape: int,
         subject: Subject,
         deadline_in: float | None,
-        *,
-        adopted: bool = False,
     ) -> None:
-        """Run an execution that was claimed under *token*; its slot was reserved. *adopted*: begun under another shape."""
-        owned = Owned(self, self._writes, execution_id, token, queue, definition, subject, time.monotonic())
+        """Run an execution that was claimed under *token*; its slot was reserved. *shape*: what it was begun under."""
+        owned = Owned(self, self._writes, execution_id, token, queue, self._codes[shape], subject, time.monotonic())
         if subject.crashes >= 2:
             owned.suspect = True
             self._suspects += 1
         if deadline_in is not None:
             owned.deadline = self._loop.call_later(max(deadline_in, 0.0), owned.interrupt, Interrupted.DEADLINE)
         self._owned[execution_id] = owned
-        owned.task = self._loop.create_task(self._run(owned, adopted))
+        owned.task = self._loop.create_task(self._run(owned))
         # Not at the end of `_run`: a task that is cancelled before it has run never gets there.
         owned.task.add_done_callback(lambda _: self._left(owned))
 
@@ -319,51 +317,47 @@ class Supervisor:
             for r in journal
         )
         code = self._codes[row["shape_id"]]
-        if (reason := code.refuses(history)) is not None:
-            self._background(self._hold(row, token, code, reason))
-            return
-        definition = code.definition
         deadline_in: float | None = row["deadline_in"]
+        overdue = deadline_in is not None and deadline_in <= 0
+        ending = overdue or row["undo"] is not None or history.failing is not None
+        if (reason := code.refuses(history, ending=ending)) is not None:
+            self._background(self._hold(row, token, code.definition, reason))
+            return
         subject = Subject(
             shown_id(row["execution_id"], row["name"]),
-            definition.name,
+            code.definition.name,
             row["input"],
             history,
             json.loads(row["tags"]) if row["tags"] else {},
             row["crashes"],
-            deadline_passed=deadline_in is not None and deadline_in <= 0,
+            deadline_passed=overdue,
             undo=row["undo"],
         )
-        self.begin(
-            row["execution_id"],
-            token,
-            row["queue"],
-            definition,
-            subject,
-            None if subject.deadline_passed else deadline_in,
-            adopted=row["shape_id"] != definition.shape,
-        )
+        self.begin(row["execution_id"], token, row["queue"], row["shape_id"], subject, None if overdue else deadline_in)
 
-    async def _hold(self, row: Row, token: UUID, code: Code, reason: str) -> None:
+    async def _hold(self, row: Row, token: UUID, definition: Definition, reason: str) -> None:
         """Leave an execution that our code cannot go on with to workers that can."""
-        queue, definition = row["queue"], code.definition
+        queue = row["queue"]
         name = shown_id(row["execution_id"], row["name"])
         log.warning("execution %r of %r is held: %s", name, definition.name, reason)
         try:
             shapes = sorted({*(row["held_by"] or ()), definition.shape})
             if await self._writes.hold(row["execution_id"], token, shapes, reason) is not None:
-                self._listener.send(READY, queue)
+                self._listener.send(READY, HELD)
         finally:
             self.unreserve(queue)
 
-    async def _run(self, owned: Owned, adopted: bool) -> None:
+    async def _run(self, owned: Owned) -> None:
         owned.started = True
         interpreter = Interpreter(
-            owned.definition, owned.subject, owned, self._runner, max_crashes=self._max_crashes, engine=self._engine
+            owned.code.definition,
+            owned.subject,
+            owned,
+            self._runner,
+            max_crashes=self._max_crashes,
+            engine=self._engine,
         )
         try:
-            if adopted:
-                await owned.adopt()
             await self._interpret(owned, interpreter)
         except Interruption as error:
             log.info("execution %r: %s", owned.subject.execution_id, error)
@@ -372,11 +366,13 @@ class Supervisor:
             log.exception("execution %r is left as it stands", owned.subject.execution_id)
 
     async def _interpret(self, owned: Owned, interpreter: Interpreter) -> None:
-        """Run until there is an outcome and it is written. What ends an execution from outside is not the end: what has to be
-        undone is undone in the same task."""
+        """Run until there is an outcome and it is written. What ends an execution from outside, or data that PostgreSQL
+        refuses, is not the end: what has to be undone is undone in the same task."""
         run = interpreter.run
+        refused = False
         while True:
             outcome: Outcome | None = None
+            unstorable: Failure | None = None
             try:
                 outcome = await run()
                 if owned.interrupted not in ENDING or isinstance(outcome, Failed):
@@ -393,10 +389,22 @@ class Supervisor:
                 raise  # nothing can be written: the engine closes
             except Interruption:
                 pass
+            except asyncpg.PostgresError as error:
+                # The codec should have refused it before. The execution must not be tried for ever on what cannot be stored.
+                unstorable = Failure.of(error)
+                if refused:
+                    await owned.conclude(Failed(unstorable))
+                    return
+                refused = True
             except Exception as error:
-                await self._failed_on_us(owned, error)
+                log.error(
+                    "execution %r met a fault of durable; please report it", owned.subject.execution_id, exc_info=error
+                )
+                await owned.conclude(Blocked(OUR_FAULT_DELAY))
                 return
             match owned.interrupted:
+                case None if unstorable is not None:
+                    run = functools.partial(interpreter.fail, unstorable)
                 case Interrupted.DEADLINE:
                     run = functools.partial(interpreter.deadline_exceeded, outcome)
                 case Interrupted.UNDO:
@@ -414,18 +422,9 @@ class Supervisor:
             return False  # the audit will find it
         if not rows or rows[0]["gone"]:
             return False
-        owned.concluding = False
-        owned.interrupted = None
-        owned.ask_to_undo(rows[0]["undo"])
+        owned.subject.undo = rows[0]["undo"]
+        owned.interrupted = Interrupted.UNDO  # set, for the task that it would cancel is this one
         return True
-
-    async def _failed_on_us(self, owned: Owned, error: Exception) -> None:
-        if isinstance(error, asyncpg.PostgresError):
-            # The codec should have refused it before. The execution must not be tried for ever on what cannot be stored.
-            await owned.conclude(Failed(Failure.of(error)))
-            return
-        log.error("execution %r met a fault of durable; please report it", owned.subject.execution_id, exc_info=error)
-        await owned.conclude(Blocked(OUR_FAULT_DELAY))
 
     async def _released(self, owned: Owned) -> None:
         """Give the execution back, if it is ours. While the lease is gone, that is done for all at once, when it is back."""
@@ -468,6 +467,8 @@ class Supervisor:
         """Another process says that something is ready in a queue, or that time has to be kept."""
         if message == TIMER:
             self._timekeeper.look()
+        elif message == HELD:
+            self._claimer.nudge(held=True)
         else:
             self._claimer.nudge(message)
 
@@ -478,7 +479,7 @@ class Supervisor:
 
     def look_everywhere(self) -> None:
         """Notifications may have been missed."""
-        self._claimer.nudge()
+        self._claimer.nudge(held=True)
         self._timekeeper.look()
 
     async def _ask_for_told(self, owned: Owned) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -64,17 +64,33 @@ class Claimable:
     own: Sequence[int]
 
 
+@dataclass(frozen=True, slots=True)
+class Want:
+    """How many executions of a queue are wanted, and whether among them may be such as are held."""
+
+    count: int
+    held: bool
+
+
 async def take(
-    link: Link, owner: UUID, token: UUID, wants: dict[str, int], claimable: Claimable, suspects: int, *, again: bool
+    link: Link, owner: UUID, token: UUID, wants: Mapping[str, Want], claimable: Claimable, suspects: int, *, again: bool
 ) -> list[Row]:
     """Claim ready executions. *again* asks first what an earlier call with this token took, whose reply was lost."""
     if again:
         found = await link.fetch(load("claim/find_taken"), owner, token)
         if found:
             return found
-    queues, counts = list(wants), list(wants.values())
     return await link.fetch(
-        load("claim/take"), owner, token, queues, counts, claimable.shapes, suspects, claimable.known, claimable.own
+        load("claim/take"),
+        owner,
+        token,
+        list(wants),
+        [want.count for want in wants.values()],
+        claimable.shapes,
+        suspects,
+        claimable.known,
+        claimable.own,
+        [want.held for want in wants.values()],
     )
 
 

@@ -124,9 +124,11 @@ class Executions:
             execution_id, sources, "execution/cancel", execution_id, operation, reason, sources
         )
 
-    async def request_undo(self, execution_id: UUID, reason: str, sources: list[str]) -> Row | None:
+    async def request_undo(self, execution_id: UUID, operation: UUID, reason: str, sources: list[str]) -> Row | None:
         """Ask in one transaction that it be ended and undone; None when there is no such execution. Raises like `fetch`."""
-        return await self._displaced(execution_id, sources, "execution/request_undo", execution_id, reason, sources)
+        return await self._displaced(
+            execution_id, sources, "execution/request_undo", execution_id, operation, reason, sources
+        )
 
     async def _displaced(self, execution_id: UUID, sources: list[str], name: str, *arguments: object) -> Row | None:
         """Lock an execution, take it out of the places where it waits, and act on it by the statement *name*."""

@@ -3,6 +3,9 @@
 They may not, but for what is decided by chance: when something inside a node that runs several things at once has failed, how
 far the others had come by then, and which of several failures was the first. And of a failure that ended a whole node the
 record of the node is enough.
+
+An iteration that is over keeps what may have to be undone and the data for it, but not what has failed: how far the others had
+come shows there longer than why they came no further.
 """
 
 from __future__ import annotations
@@ -15,8 +18,8 @@ from typing import Any, TypeAlias
 from durable.engine.journal import Record
 from durable.model.definition import Definition, Foreach, Parallel
 from durable.model.failure import Failure
-from durable.model.paths import node_at
-from durable.testing.laws import is_concurrent, outer_paths
+from durable.model.paths import node_at, outer_paths
+from durable.testing.laws import is_concurrent
 from durable.testing.memory import Run
 
 Essence: TypeAlias = tuple[str, str]
@@ -27,8 +30,10 @@ GOTO_REFUSED = "durable.errors.GotoRefused"
 
 def differences(definition: Definition, run: Run, plain: Run) -> Iterator[str]:
     """In what *run*, which was crashed, differs from *plain*, which was not."""
-    raced = raced_at(definition, plain.records)
-    got, wanted = _Told(run, raced), _Told(plain, raced)
+    raced = raced_at(definition, [*plain.dropped, *plain.records])
+    passed_over = {record.path for record in plain.dropped}
+    reasons = [path for path in raced if path not in passed_over]
+    got, wanted = _Told(run, raced, reasons), _Told(plain, raced, reasons)
     for what, is_, should in (("result", run.text, plain.text), ("failure", got.failure, wanted.failure)):
         if is_ != should:
             yield f"its {what} is {is_!r}, but {should!r} when nothing crashes"
@@ -37,8 +42,8 @@ def differences(definition: Definition, run: Run, plain: Run) -> Iterator[str]:
         wanted.records += wanted.ending
         if run.status is not plain.status:
             yield f"its status is {run.status.value!r}, but {plain.status.value!r} when nothing crashes"
-    too_many = got.records - wanted.records
-    too_few = wanted.records - got.records - wanted.told_by_others
+    too_many = got.records - wanted.records - got.kept_by_chance
+    too_few = wanted.records - got.records - wanted.told_by_others - wanted.kept_by_chance
     if too_many or too_few:
         yield f"its records are not the same: {sorted(too_many.elements())} instead of {sorted(too_few.elements())}"
 
@@ -60,11 +65,12 @@ def raced_at(definition: Definition, records: Sequence[Record]) -> list[str]:
 
 class _Told:
     """What a run has to tell, but for what was decided by chance. `ending` are the records that it was to be ended,
-    `told_by_others` those that say no more than others."""
+    `told_by_others` those that say no more than others, `kept_by_chance` those that hold the data of what was begun by chance:
+    where it was not, an iteration that is over has dropped them. *reasons* are those *raced* that may be why others failed."""
 
-    def __init__(self, run: Run, raced: Sequence[str]) -> None:
-        failed = {record.path: _essence(record.failure) for record in run.records if _is_final(record)}
-        self._names = {_told_for(path, failed): f"that of {path!r}" for path in raced}
+    def __init__(self, run: Run, raced: Sequence[str], reasons: Sequence[str]) -> None:
+        failed = {record.path: _essence(record.failure) for record in [*run.dropped, *run.records] if _is_final(record)}
+        self._names = {_told_for(path, failed): f"that of {path!r}" for path in reasons}
         self.failure = None if run.failure is None else self._name(run.failure)
         by_chance = {r.seq for r in run.records if any(_inside(r.path, path) for path in raced)}
         certain = [record for record in run.records if record.seq not in by_chance]
@@ -72,6 +78,8 @@ class _Told:
         self.undone_by_chance = any(seq > began for seq in by_chance)
         self.records = Counter(self._essentials(record) for record in certain if record.kind != "failing")
         self.ending = Counter(self._essentials(record) for record in certain if record.kind == "failing")
+        pinned = {record.data_seq for record in run.records if record.seq in by_chance}
+        self.kept_by_chance = Counter(self._essentials(record) for record in certain if record.seq in pinned)
         self.told_by_others = Counter(
             self._essentials(record)
             for record in certain

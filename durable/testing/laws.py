@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from durable.engine.context import Context
 from durable.engine.journal import Record
 from durable.model.definition import Definition, Foreach, Parallel, Step
-from durable.model.paths import compensation_path, node_at
+from durable.model.paths import compensation_path, node_at, outer_paths
 from durable.model.status import Status
 
 
@@ -81,13 +81,6 @@ def is_concurrent(definition: Definition, path: str) -> bool:
             return concurrency > 1
         case _:
             return False
-
-
-def outer_paths(path: str) -> Iterator[str]:
-    """The paths of whatever *path* stands inside, items and iterations without their index; the outermost first."""
-    for place, character in enumerate(path):
-        if character == "[" or (character == "/" and path[place - 1] != "]"):
-            yield path[:place]
 
 
 def _entered_again(records: Sequence[Record], path: str, body: str) -> Iterator[str]:

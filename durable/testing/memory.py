@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import copy
+import functools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -33,6 +34,7 @@ class MemoryJournal:
     def __init__(self, *, crashes: int = 0) -> None:
         self.crashes = crashes
         self._records: dict[int, Record] = {}
+        self.dropped: list[Record] = []  # final failures that are no longer among the records
         self.ended: Completed | Failed | None = None
         self._due: dict[int, float] = {}  # by the number of a failed record: when its next attempt is due
         self._wake_at = 0.0
@@ -56,6 +58,7 @@ class MemoryJournal:
         """What another worker finds if this one dies now. Nothing that is written here afterwards reaches it."""
         other = copy.copy(self)
         other._records = dict(self._records)
+        other.dropped = list(self.dropped)
         other._due = dict(self._due)
         other.crashes += 1
         return other
@@ -78,13 +81,17 @@ class MemoryJournal:
         due = self._due.get(record.seq)
         return record if due is None else replace(record, delay=max(due - self.now, 0.0))
 
-    async def record(self, record: Record) -> None:
+    async def record(self, *records: Record) -> None:
         """See `Journal`."""
-        await self._write(lambda: self._append(record))
+        for record in records:
+            await self._write(functools.partial(self._append, record))
 
     async def conclude(self, outcome: Outcome) -> None:
         """See `Journal`."""
         await self._write(lambda: self._conclude(outcome))
+
+    async def enter(self, path: str) -> None:
+        """See `Journal`."""
 
     def may_begin(self) -> None:
         """See `Journal`."""
@@ -128,7 +135,9 @@ class MemoryJournal:
         if record.delay is not None:
             self._due[record.seq] = self.now + record.delay
         for seq in record.drops:
-            del self._records[seq]
+            dropped = self._records.pop(seq)
+            if dropped.kind == "failed" and dropped.delay is None:
+                self.dropped.append(dropped)
         self._records[record.seq] = replace(
             record, drops=()
         )  # a copy: what the interpreter does to its own is not durable
@@ -247,7 +256,7 @@ async def _within_deadline(interpreter: Interpreter, journal: MemoryJournal, lef
 @dataclass(frozen=True, slots=True)
 class Run:
     """How an execution went. `text` is the result as JSON, `calls` counts the calls of bodies by path, and `seconds` is
-    how long it took in virtual time."""
+    how long it took in virtual time. `dropped` are final failures that `records` has no more: their iteration is over."""
 
     status: Status
     result: Any
@@ -256,6 +265,7 @@ class Run:
     records: list[Record]
     calls: Counter[str]
     seconds: float
+    dropped: list[Record] = field(default_factory=list[Record])
 
     @classmethod
     def of(cls, journal: MemoryJournal, definition: Definition, codec: Codec, calls: Counter[str]) -> Run:
@@ -263,11 +273,12 @@ class Run:
         match journal.ended:
             case Completed(value=value):
                 result = codec.decode(value.text, definition.output_type)
-                return cls(Status.COMPLETED, result, value.text, None, journal.records, calls, journal.now)
+                ended = Status.COMPLETED, result, value.text, None
             case Failed(failure=failure, status=status):
-                return cls(status, None, None, failure, journal.records, calls, journal.now)
+                ended = status, None, None, failure
             case None:
                 raise InternalError("the execution has not ended")
+        return cls(*ended, journal.records, calls, journal.now, journal.dropped)
 
 
 async def run(

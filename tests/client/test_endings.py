@@ -10,6 +10,9 @@ import pytest
 
 import durable
 from durable import Durable, ExecutionCancelled, ExecutionFailed, Retry, Status, Workflow, assign, hours, seconds
+from durable.codec import JsonCodec
+from durable.model.definition import UNANNOTATED
+from durable.runtime import supervisor
 from tests.support.invariants import assert_invariants
 
 GUARD = 30
@@ -318,3 +321,92 @@ async def test_a_failing_arm_ends_its_sibling_that_is_about_to_sleep_until_its_r
         for _ in range(20):
             error = await failed(await engine.start(workflow, {}))
             assert error.failure.message == "for good"
+
+
+async def test_an_undo_that_a_refused_end_tells_of_is_not_cancelled_itself(
+    checked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The worker has not been told; it finds out because its end is refused, and goes on in the same task.
+    undone: list[Data] = []
+    going, go_on = asyncio.Event(), asyncio.Event()
+
+    async def undo(data: Data) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        assert not task.cancelling()
+        await asyncio.sleep(0.01)
+        undone.append(data)
+
+    workflow = Workflow[Data, Data]("late")
+    workflow.step(compensate=undo, name="book")(silent)
+
+    @workflow.step
+    async def last(data: Data) -> None:
+        going.set()
+        await go_on.wait()
+
+    async with Durable(checked, workflows=[workflow]) as engine:
+        monkeypatch.setattr("durable.client.CANCELLED", "nobody listens here")
+        handle = await engine.start(workflow, {})
+        await asyncio.wait_for(going.wait(), GUARD)
+        async with Durable(checked, workflows=[workflow], worker=False) as client:
+            assert await client.cancel(handle.id, "why", compensate=True)
+        go_on.set()
+        assert (await failed(handle)).status == "compensated"
+        execution = await engine.get_execution(handle.id, include_steps=True)
+        assert [len(c.attempts) for c in execution.compensations] == [1]
+    assert undone == [{}]
+
+
+async def test_data_that_postgresql_refuses_fails_the_execution_and_undoes_it(checked: str) -> None:
+    class Broken(JsonCodec):
+        def encode(self, value: Any, kind: Any = UNANNOTATED) -> str:
+            text = super().encode(value, kind)
+            return "no JSON" if "unstorable" in text else text
+
+    undone: list[Data] = []
+
+    async def undo(data: Data) -> None:
+        undone.append(data)
+
+    workflow = Workflow[Data, Data]("refused")
+    workflow.step(compensate=undo, name="book")(silent)
+
+    @workflow.step
+    async def write(data: Data) -> Data:
+        return {"value": "unstorable"}
+
+    workflow.step(name="last")(silent)
+    async with Durable(checked, workflows=[workflow], codec=Broken()) as engine:
+        error = await failed(await engine.start(workflow, {}))
+    assert error.status == "compensated"
+    assert "json" in error.failure.message
+    assert undone == [{}]
+
+
+async def test_an_execution_that_cannot_be_taken_up_costs_no_slot(
+    checked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workflow = Workflow[Data, Data]("poisoned")
+    workflow.step(name="last")(silent)
+    async with Durable(checked, workflows=[workflow], worker=False) as client:
+        await client.start_many(workflow, [{"number": number} for number in range(10)])
+    read = supervisor.History
+    broken = 0
+
+    def history(records: Any) -> Any:
+        nonlocal broken
+        broken += 1
+        if broken <= 2:
+            raise RuntimeError("this one cannot be read")
+        return read(records)
+
+    monkeypatch.setattr(supervisor, "History", history)
+    monkeypatch.setattr(supervisor, "POLL_HEALTHY", 0.2)
+    async with Durable(checked, workflows=[workflow], queues={"default": 2}) as engine:
+        async with asyncio.timeout(GUARD):
+            while (await engine.list_executions(status="completed", limit=20)).items[9:] == []:  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.05)
+
+
+async def silent(data: Data) -> None: ...

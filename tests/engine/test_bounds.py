@@ -25,9 +25,9 @@ class Measured(MemoryJournal):
         self.history = history
         self.recorded = self.kept = self.paths = 0
 
-    async def record(self, record: Record) -> None:
-        await super().record(record)
-        self.recorded += 1
+    async def record(self, *records: Record) -> None:
+        await super().record(*records)
+        self.recorded += len(records)
         self.kept = max(self.kept, len(self._records))
         known = len(self.history.by_path) + len(self.history.pinned)
         inside = self.history._inside  # pyright: ignore[reportPrivateUsage]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,8 @@ from durable.engine import ending
 from durable.engine.interpreter import Interpreter
 from durable.engine.journal import Past, Record
 from durable.model.definition import Step
-from durable.testing import MemoryJournal, crash_everywhere, run
+from durable.testing import MemoryJournal, Run, crash_everywhere, run
+from durable.testing.comparison import differences
 from tests.engine.cases import fails, increment, logs, puts, same, silent, undo
 
 Flow = Workflow[Any, Any]
@@ -79,8 +81,9 @@ async def test_the_harness_notices_an_engine_that_counts_a_crash_as_an_attempt(
 
 
 async def test_the_harness_notices_an_engine_that_writes_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def unwritten(self: Interpreter, record: Record) -> None:
-        self.subject.history.add(record)
+    async def unwritten(self: Interpreter, *records: Record) -> None:
+        for record in records:
+            self.subject.history.add(record)
 
     monkeypatch.setattr(Interpreter, "_write", unwritten)
     with pytest.raises(AssertionError):
@@ -251,3 +254,67 @@ async def test_the_harness_lets_chance_decide_how_far_the_siblings_of_a_failing_
     await crash_everywhere(workflow, [])
     ended = await run(workflow, [])
     assert ended.status.value == "failed"
+
+
+def twice(data: Any) -> bool:
+    return data["round"] == 2
+
+
+def rounds(workflow: Flow, until: Callable[[Any], bool] = twice) -> Any:
+    """What is passed over when it fails, in each round of a loop."""
+    loop = workflow.loop("up", until=until, max_iterations=2)
+    loop.step(name="round")(lambda data: {**data, "round": data.get("round", 0) + 1})
+    return loop.parallel("all", on_error="complete_all", into=lambda data: data).arm("arm")
+
+
+async def test_the_harness_lets_chance_decide_what_a_round_that_is_over_keeps_of_a_node_that_was_raced() -> None:
+    workflow, kept = Workflow[Any, Any]("raced"), set[bool]()
+    both = rounds(workflow).parallel("both")
+    arm = both.arm("arm")
+    arm.step(name="first")(silent)
+
+    @arm.step(compensate=undo)
+    async def book() -> None:  # too late, unless a crash has left it only this to do
+        await asyncio.sleep(0)
+
+    @both.step
+    async def fail() -> None:
+        await asyncio.sleep(0)
+        raise ValueError
+
+    def look(run: Run) -> None:
+        found = {record.path for record in run.records}
+        kept.add("up[0]/all/arm/both/arm/book" in found)
+        assert ("up[0]/round" in found) == ("up[0]/all/arm/both/arm/book" in found)  # it holds the data to undo it with
+
+    await crash_everywhere(workflow, {}, check=look)
+    assert kept == {True, False}
+
+
+async def test_the_harness_compares_what_a_round_that_is_over_keeps_beside_a_node_that_was_raced() -> None:
+    workflow: Flow = Workflow("raced")
+    arm = rounds(workflow)
+    arm.step(name="forgetful", compensate=undo)(counting())
+    both = arm.parallel("both")
+    both.step(name="fail")(fails())
+    both.step(name="other", compensate=undo)(silent)
+    with pytest.raises(AssertionError, match=r"its records are not the same: \[\('up\[0\]/all/arm/forgetful'"):
+        await crash_everywhere(workflow, {})
+
+
+async def test_a_node_that_was_raced_in_a_round_that_is_over_does_not_excuse_another_failure() -> None:
+    workflow, asked = Workflow[Any, Any]("raced"), [0]
+
+    def until(data: Any) -> bool:
+        asked[0] += 1
+        if data["round"] == 2:
+            raise ValueError(asked[0])
+        return False
+
+    both = rounds(workflow, until).parallel("both")
+    both.step(name="fail")(fails())
+    both.step(name="other")(silent)
+    plain, other = await run(workflow, {}), await run(workflow, {})
+    for got in (other, replace(other, dropped=[])):  # a database does not tell what was dropped
+        found = [*differences(workflow.definition, got, plain)]
+        assert found[0].startswith("its failure is ('builtins.ValueError', '4'), but"), found

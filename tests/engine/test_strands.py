@@ -38,11 +38,12 @@ class Guarded(MemoryJournal):
             raise Interruption("the worker drains")
         super().may_begin()
 
-    async def record(self, record: Record) -> None:
-        if record.path == self.lost:
-            raise ClaimLost("taken over")
-        await super().record(record)
-        self.recorded[record.path].set()
+    async def record(self, *records: Record) -> None:
+        for record in records:
+            if record.path == self.lost:
+                raise ClaimLost("taken over")
+            await super().record(record)
+            self.recorded[record.path].set()
 
 
 def interpreter(workflow: Flow, journal: MemoryJournal, input: str = "{}") -> Interpreter:
@@ -144,6 +145,32 @@ async def test_a_sibling_that_fails_while_it_is_ended_is_recorded_as_well() -> N
     assert ended.failure is not None
     assert ended.failure.message == "the first"
     assert {record.path for record in ended.records} == {"both", "both/awkward", "both/fail"}
+
+
+async def test_a_step_that_a_failing_sibling_keeps_from_beginning_is_not_undone() -> None:
+    class Slow(MemoryJournal):
+        """A journal in which one write lasts until the sibling has failed."""
+
+        async def record(self, *records: Record) -> None:
+            await super().record(*records)
+            if records[0].path == "both/arm/first":
+                writing.set()
+                with contextlib.suppress(asyncio.CancelledError):  # a write is not interrupted
+                    await hangs()
+
+    workflow, journal, writing = Workflow[Any, Any]("flow"), Slow(), asyncio.Event()
+    both = workflow.parallel("both")
+    arm = both.arm("arm")
+    arm.step(name="first", compensate=undo)(silent)
+    arm.step(name="never", compensate=undo, compensate_on="started")(silent)
+
+    @both.step
+    async def fail() -> None:
+        await writing.wait()
+        raise ValueError
+
+    await go_on(workflow, journal)
+    assert paths(journal) == ["", "both", "both/arm/first", "both/arm/first/undo", "both/fail"]
 
 
 async def test_cancelling_a_run_cancels_all_that_runs_at_the_same_time() -> None:
@@ -471,3 +498,21 @@ async def test_a_rule_that_cancels_itself_fails_its_node() -> None:
     both.step(name="b", timeout=seconds(60))(silent)
     ended = await run(workflow, None)
     assert ended.result == ["durable.errors.StepAborted"]
+
+
+async def test_a_strand_that_hears_of_the_stop_alone_stops_the_execution() -> None:
+    # Its parent was cancelled before, and a body has swallowed that: nothing may go on as if the arm had ended.
+    workflow: Flow = Workflow("flow")
+    both = workflow.parallel("both")
+    journal = Guarded()
+
+    @both.step
+    async def stopped() -> Any:
+        journal.stop()
+        raise asyncio.CancelledError
+
+    both.step(name="other")(silent)
+    workflow.step(name="after")(fails())
+    with pytest.raises(asyncio.CancelledError):
+        await go_on(workflow, journal)
+    assert "after" not in paths(journal)

@@ -18,19 +18,19 @@ SEEDS = st.integers(0, 2**32 - 1)
 
 
 @given(SEEDS)
-@settings(max_examples=120, deadline=None, derandomize=True)
+@settings(max_examples=120, deadline=None)
 def test_any_workflow_ends_the_same_when_workers_crash_now_and_then(seed: int) -> None:
     asyncio.run(crash_everywhere(tree(seed), INPUT, first_crashes=3, second_crashes=2))
 
 
 @given(SEEDS)
-@settings(max_examples=80, deadline=None, derandomize=True)
+@settings(max_examples=80, deadline=None)
 def test_any_workflow_ends_the_same_when_workers_crash_now_and_then_in_other_places(seed: int) -> None:
     asyncio.run(crash_everywhere(tree(seed), INPUT, first_crashes=5, second_crashes=5))
 
 
 @given(SEEDS)
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=15, deadline=None)
 def test_any_workflow_ends_the_same_wherever_workers_crash(seed: int) -> None:
     asyncio.run(crash_everywhere(tree(seed), INPUT, second_crashes=20))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
@@ -138,13 +139,24 @@ async def test_the_demo_refuses_numbers_that_it_cannot_play_with() -> None:
     assert "--orders must be from" in output
 
 
+@pytest.fixture
+def heeds_sigint() -> Iterator[None]:
+    """What a test starts heeds SIGINT. A shell without job control starts its background jobs with that signal ignored, which
+    is handed down: without this, a demo below ``make test &`` would play on to its end."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeds_sigint")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_a_demo_that_is_stopped_leaves_no_process_and_no_folder(
     number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("DURABLE_DATABASE_URL", raising=False)  # it has an embedded PostgreSQL to stop as well
     with temporary_folder() as folder:
-        async with started("-m", "examples.demo", TMPDIR=str(folder.parent)) as process:
+        # Once a worker is dead, the demo goes on until that lease has lapsed: a signal that comes late still meets it.
+        async with started("-m", "examples.demo", "--lease", "60", TMPDIR=str(folder.parent)) as process:
             assert process.stdout is not None
             pids: list[int] = []
             async for line in process.stdout:

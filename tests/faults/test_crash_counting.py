@@ -67,7 +67,8 @@ async def _ready(store: Connection, *crashes: int, queue: str = QUEUE) -> list[U
 
 async def _take(store: Connection, wants: Mapping[str, int], suspects: int) -> list[Row]:
     owner = await Worker().register(store)
-    arguments = (owner.id, new_token(), list(wants), list(wants.values()), [SHAPE], suspects, [SHAPE], [SHAPE])
+    looks = [True] * len(wants)
+    arguments = (owner.id, new_token(), list(wants), list(wants.values()), [SHAPE], suspects, [SHAPE], [SHAPE], looks)
     return await run(store, "claim/take", *arguments)
 
 
@@ -163,3 +164,11 @@ async def test_a_suspect_takes_a_slot_of_its_queue_and_of_no_other(store: Connec
 async def test_a_suspect_of_a_queue_that_is_not_asked_for_is_left_alone(store: Connection) -> None:
     await _ready(store, 2, queue=OTHER)
     assert await _take(store, {QUEUE: 2}, suspects=1) == []
+
+
+async def test_a_suspect_that_was_held_is_still_taken_one_at_a_time(store: Connection) -> None:
+    first, second, innocent = await _ready(store, 2, 2, 1)
+    await store.execute("update durable.ready set held_by = array[$1::int8]", SHAPE + 1)
+    assert {row["execution_id"] for row in await _take(store, {QUEUE: 10}, suspects=0)} == {innocent}
+    assert [row["execution_id"] for row in await _take(store, {QUEUE: 10}, suspects=1)] == [first]
+    assert [row["execution_id"] for row in await _take(store, {QUEUE: 10}, suspects=1)] == [second]

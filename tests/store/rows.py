@@ -81,7 +81,17 @@ class Worker:
     async def take(self, connection: Connection, want: int = 10, token: UUID | None = None) -> list[Row]:
         """Claim what is ready."""
         return await run(
-            connection, "claim/take", self.id, token or new_token(), [QUEUE], [want], [SHAPE], 1, [SHAPE], [SHAPE]
+            connection,
+            "claim/take",
+            self.id,
+            token or new_token(),
+            [QUEUE],
+            [want],
+            [SHAPE],
+            1,
+            [SHAPE],
+            [SHAPE],
+            [True],
         )
 
     async def born(self, connection: Connection, count: int = 1) -> list[tuple[UUID, UUID]]:

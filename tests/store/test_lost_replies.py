@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 
 from durable.ids import new_token
-from durable.store.claims import Claimable, take
+from durable.store.claims import Claimable, Want, take
 from durable.store.connection import LOST, Connection, Link
 from durable.store.executions import Executions
 from durable.store.group_commit import GroupCommit, Kind
@@ -167,7 +167,14 @@ async def test_a_claim_gives_the_same_rows_when_it_is_sent_again_and_takes_no_ot
     news = [rows.new() for _ in range(4)]
     await rows.send(world.direct, world.worker.start, *(new.row() for new in news))
     link, token = Link(world.proxy.dsn, "test"), new_token()
-    arguments = (link, world.worker.id, token, {rows.QUEUE: 2}, Claimable([rows.SHAPE], [rows.SHAPE], [rows.SHAPE]), 1)
+    arguments = (
+        link,
+        world.worker.id,
+        token,
+        {rows.QUEUE: Want(2, held=True)},
+        Claimable([rows.SHAPE], [rows.SHAPE], [rows.SHAPE]),
+        1,
+    )
     sql = rows.load("claim/take").sql
     fault = cut(world.proxy, sql)
     try:
@@ -231,6 +238,38 @@ async def test_a_cancel_is_done_once_and_says_that_it_was_this_one(world: World,
     assert fault.struck == 1
     assert (row and row["changed"], other and other["changed"]) == (True, False)
     assert await world.places(claim[0]) == ["ended"]
+
+
+@cuts
+@pytest.mark.parametrize("name", ["execution/lock", "execution/displace", "execution/request_undo", "COMMIT;"])
+async def test_a_request_to_undo_is_done_once_and_says_that_it_was_this_one(world: World, cut: Cut, name: str) -> None:
+    # A worker has begun the ending before the reply is asked for again.
+    (claim,) = await world.worker.born(world.direct)
+    executions, operation = Executions(world.proxy.dsn), new_token()
+    fault = cut(world.proxy, name if name == "COMMIT;" else rows.load(name).sql)
+    try:
+        row = await executions.request_undo(claim[0], operation, "enough", rows.CANCELLING)
+        await rows.send(world.direct, world.worker.begin_ending, rows.failing(*claim))
+        again = await executions.request_undo(claim[0], operation, "enough", rows.CANCELLING)
+        other = await executions.request_undo(claim[0], new_token(), "more", rows.CANCELLING)
+    finally:
+        await executions.close()
+    assert fault.struck == 1
+    assert (row and row["changed"], again and again["changed"], other and other["changed"]) == (True, True, False)
+
+
+@cuts
+async def test_a_request_to_undo_says_that_nobody_runs_it_when_it_is_sent_again(world: World, cut: Cut) -> None:
+    waiting = rows.new()
+    await rows.send(world.direct, world.worker.start, waiting.row())
+    executions = Executions(world.proxy.dsn)
+    cut(world.proxy, "COMMIT;")
+    try:
+        row = await executions.request_undo(waiting.execution_id, new_token(), "enough", rows.CANCELLING)
+    finally:
+        await executions.close()
+    assert row is not None
+    assert (row["changed"], row["claimed"]) == (True, False), "else nobody would be told that it is ready"
 
 
 @cuts

@@ -65,6 +65,7 @@ WORKER: dict[str, Arguments] = {
         1,
         [SHAPE],
         [99],
+        [True, False],
     ),
     "claim/find_taken": lambda past: (past.worker.id, past.claims[0][1]),
     "claim/told": claims,
@@ -91,7 +92,7 @@ CLIENT: dict[str, Arguments] = {
     "execution/lock": lambda past: (past.ready[-1],),
     "execution/displace": lambda past: (past.ready[-1], rows.CANCELLING),
     "execution/cancel": lambda past: (past.claims[0][0], new_token(), None, rows.CANCELLING),
-    "execution/request_undo": lambda past: (past.claims[0][0], "why", rows.CANCELLING),
+    "execution/request_undo": lambda past: (past.claims[0][0], new_token(), "why", rows.CANCELLING),
     "execution/existing": lambda past: (past.ready[-1],),
     "journal/read": lambda past: ([past.claims[0][0]], past.claims[0][0], 0, 1000),
 }
