@@ -28,6 +28,7 @@ from durable.model.check import check
 from durable.model.definition import UNANNOTATED, Block, Definition, Function
 from durable.model.fingerprint import fingerprint, shape_of
 from durable.model.graph import Graph, graph_of
+from durable.model.inference import infer
 from durable.model.pieces import check_options
 from durable.model.retry import Retry
 
@@ -117,6 +118,7 @@ class Workflow(BlockBuilder, Generic[In, Out]):
                 whole = replace(whole, on_failure=self._on_failure.finished())
             check_compensations(self._root)
             check(whole)
+            whole = infer(whole)
             shape = fingerprint(shape_of(whole), whole.name, whole.version)
             self._root.definition = replace(whole, shape=shape)
         return self._root.definition
