@@ -30,6 +30,7 @@ from durable.model.definition import (
     VISITS_MAX,
     Block,
     Branch,
+    Composite,
     Decision,
     Definition,
     Foreach,
@@ -59,7 +60,7 @@ class Jump:
 class Interpreter:
     """Interprets one definition for one execution. `run` may be called once, `deadline_exceeded`, `undo` or `fail` after it."""
 
-    __slots__ = ("activity", "definition", "engine", "failure", "journal", "max_crashes", "root", "runner", "subject")
+    __slots__ = ("_activity", "definition", "engine", "failure", "journal", "max_crashes", "root", "runner", "subject")
 
     def __init__(
         self,
@@ -78,8 +79,15 @@ class Interpreter:
         self.max_crashes = max_crashes
         self.engine = engine
         self.failure: Failure | None = None  # why the execution is being ended
-        self.activity = Activity()
+        self._activity: Activity | None = None
         self.root = Strand()
+
+    @property
+    def activity(self) -> Activity:
+        """Which strands are busy. Most executions have one strand, which never asks."""
+        if self._activity is None:
+            self._activity = Activity()
+        return self._activity
 
     # --- From beginning to end ----------------------------------------------------------------------------------
 
@@ -133,24 +141,28 @@ class Interpreter:
             name = node.name
             if visits is not None:
                 name = _visit(node, prefix, visits)
-            done = await self._node(node, prefix + name, value, strand, hold and position == final)
-            if isinstance(done, Blocked):
+            path, last = prefix + name, hold and position == final
+            if isinstance(node, Step):  # most are: each frame less is felt at every write
+                done = await self.step(node, path, value, strand, last)
+            else:
+                done = await self._composite(node, path, value, strand, last)
+            if isinstance(done, Value):
+                value = done
+                position += 1
+            elif isinstance(done, Blocked):
                 return done
-            if isinstance(done, Jump):
+            else:
                 await self.write(strand)
                 if visits is None:
                     visits = {passed.name: 1 for passed in nodes[: position + 1]}
-                position = _find(block, prefix + name, done.target)
+                position = _find(block, path, done.target)
                 value = done.value
-            else:
-                value = done
-                position += 1
         return value
 
-    async def _node(self, node: Node, path: str, value: Value, strand: Strand, hold: bool) -> Value | Blocked | Jump:
+    async def _composite(
+        self, node: Decision | Composite, path: str, value: Value, strand: Strand, hold: bool
+    ) -> Value | Blocked | Jump:
         match node:
-            case Step():
-                return await self.step(node, path, value, strand, hold)
             case Decision():
                 return await self._decision(node, path, value, strand, hold)
             case Branch():
@@ -203,7 +215,11 @@ class Interpreter:
                 if record.value is None:
                     record.data_seq = value.seq
                     self.subject.history.pin(value)
-            done = await self.settle(record, value, strand, hold)
+            if hold:
+                strand.pending.append(record)
+            else:
+                await self.write(strand, record)
+            done = self.after(record, value, strand)
         assert isinstance(done, Value)
         return done
 
@@ -257,7 +273,8 @@ class Interpreter:
         self, step: Step | Decision, path: str, value: Value, strand: Strand, attempt: int, max_attempts: int
     ) -> tuple[Record, Exception | None]:
         """Try the step once; returns the record to be written, and the error if it failed."""
-        await self.journal.enter(path)
+        if (entering := self.journal.enter(path)) is not None:
+            await entering
         self.may_begin(strand)
         subject = self.subject
         context = Context(
@@ -352,13 +369,10 @@ class Interpreter:
             records = (*strand.pending, *records)
             strand.pending = []
         if records:
-            await self._write(*records)
-
-    async def _write(self, *records: Record) -> None:
-        await self.journal.record(*records)
-        for record in records:
-            self.subject.history.add(record)
-        self.subject.crashes = 0
+            await self.journal.record(*records)
+            for record in records:
+                self.subject.history.add(record)
+            self.subject.crashes = 0
 
 
 def _records_of(outcome: Outcome | None) -> list[Record]:

@@ -6,7 +6,7 @@ decoded by each step for itself, and never stored twice.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
@@ -85,7 +85,7 @@ class History:
 
     __slots__ = ("_inside", "by_path", "failing", "next_seq", "pinned")
 
-    def __init__(self, records: Iterable[Record] = ()) -> None:
+    def __init__(self, records: Sequence[Record] = ()) -> None:
         self.by_path: dict[str, Past] = {}
         self.failing: Record | None = None
         self.next_seq = 1
@@ -93,12 +93,12 @@ class History:
         self._inside: dict[
             str, dict[str, None]
         ] = {}  # by item or iteration: the paths and iterations directly inside it
-        records = list(records)
-        wanted = {record.data_seq for record in records}
-        for record in records:
-            if record.seq in wanted and record.value is not None:
-                self.pinned[record.seq] = record.value
-            self.add(record)
+        if records:
+            wanted = {record.data_seq for record in records}
+            for record in records:
+                if record.seq in wanted and record.value is not None:
+                    self.pinned[record.seq] = record.value
+                self.add(record)
 
     def add(self, record: Record) -> None:
         """Take in a record that is durable."""
@@ -241,8 +241,9 @@ class Journal(Protocol):
         """End the execution, or put it to sleep. Raises like `record`. If cancelled, it may have happened."""
         ...
 
-    async def enter(self, path: str) -> None:
-        """An attempt is about to begin at *path*. Raises like `may_begin`, and `ClaimLost`. Cancelled like `record`."""
+    def enter(self, path: str) -> Awaitable[None] | None:
+        """An attempt is about to begin at *path*; what has to be durable before, if anything. Raises like `may_begin`, and
+        when it is awaited like `record`."""
         ...
 
     def may_begin(self) -> None:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import msgspec
@@ -17,12 +17,10 @@ from durable.model.status import Change, Status, stored_sources
 from durable.runtime.code import Code
 from durable.store import claims
 from durable.store.connection import Row
-from durable.store.group_commit import GroupCommit, Kind
+from durable.store.group_commit import GroupCommit, Write
 
 if TYPE_CHECKING:
     from durable.runtime.supervisor import Supervisor
-
-T = TypeVar("T")
 
 _encode = msgspec.json.Encoder().encode
 
@@ -68,15 +66,17 @@ class Writes:
         self._hold = claims.holding()
         self._release = claims.releasing()
 
-    def record(self, execution_id: UUID, token: UUID, r: Record) -> asyncio.Future[Row | None]:
-        """Append *r*."""
+    def record(self, execution_id: UUID, token: UUID, r: Record, strand: str) -> Write:
+        """Append *r*. Of one *strand*, records become durable in their order."""
         size = len(r.value or r.error or "")
         if r.kind == "failing":
-            return self._write(self._begin_ending, execution_id, (execution_id, token, r.seq, r.error), size)
+            return self._commit.submit(
+                self._begin_ending, execution_id, (execution_id, token, r.seq, r.error), size, strand
+            )
         if r.drops:
             drops = "{" + ",".join(map(str, r.drops)) + "}"
             row = (execution_id, token, r.seq, r.path, r.attempt, r.value, drops)
-            return self._write(self._compact, execution_id, row, size)
+            return self._commit.submit(self._compact, execution_id, row, size, strand)
         row = (
             execution_id,
             token,
@@ -91,7 +91,7 @@ class Writes:
             r.target,
             r.data_seq,
         )
-        return self._write(self._record, execution_id, row, size)
+        return self._commit.submit(self._record, execution_id, row, size, strand)
 
     def finish(
         self, execution_id: UUID, token: UUID, ended: Ended, result_seq: int | None, r: Record | None, *, ending: bool
@@ -101,7 +101,7 @@ class Writes:
         seconds = None if r is None else r.seconds
         row = (execution_id, token, ended.status, result_seq, ended.error, *last, seconds, ended.reason)
         kind = self._finish_ending if ending else self._finish
-        return self._write(kind, execution_id, row, 0 if r is None else len(r.value or r.error or ""))
+        return self._commit.write(kind, execution_id, row, 0 if r is None else len(r.value or r.error or ""))
 
     def suspend(self, execution_id: UUID, token: UUID, blocked: Blocked, *, ending: bool) -> Awaitable[Row | None]:
         """Put the execution to sleep, with its last record. *ending* as above."""
@@ -109,23 +109,20 @@ class Writes:
         last = (None,) * 8 if r is None else (r.seq, r.path, r.kind, r.attempt, r.value, r.error, r.delay, r.seconds)
         row = (execution_id, token, blocked.delay, *last)
         kind = self._put_off if ending else self._suspend
-        return self._write(kind, execution_id, row, 0 if r is None else len(r.value or r.error or ""))
+        return self._commit.write(kind, execution_id, row, 0 if r is None else len(r.value or r.error or ""))
 
-    def adopt(self, execution_id: UUID, token: UUID, shape: int) -> asyncio.Future[Row | None]:
+    def adopt(self, execution_id: UUID, token: UUID, shape: int) -> Write:
         """Go on under another *shape*."""
-        return self._write(self._adopt, execution_id, (execution_id, token, shape), 0)
+        return self._commit.submit(self._adopt, execution_id, (execution_id, token, shape))
 
     def hold(self, execution_id: UUID, token: UUID, shapes: Iterable[int], reason: str) -> Awaitable[Row | None]:
         """Give the claim back for workers whose definitions are not of these *shapes*."""
         held_by = "{" + ",".join(map(str, shapes)) + "}"
-        return self._write(self._hold, execution_id, (execution_id, token, held_by, reason), len(reason))
+        return self._commit.write(self._hold, execution_id, (execution_id, token, held_by, reason), len(reason))
 
     def release(self, execution_id: UUID, token: UUID) -> Awaitable[Row | None]:
         """Give the claim back."""
-        return self._write(self._release, execution_id, (execution_id, token), 0)
-
-    def _write(self, kind: Kind, execution_id: UUID, row: tuple[Any, ...], size: int) -> asyncio.Future[Row | None]:
-        return self._commit.write(kind, execution_id, row, size)
+        return self._commit.write(self._release, execution_id, (execution_id, token), 0)
 
 
 class Owned:
@@ -196,38 +193,35 @@ class Owned:
             for r in records:
                 if r.kind != "failing":
                     await self._adopt_before(r.path, r.target if r.kind == "completed" else None)
-        writes = [self.writes.record(self.execution_id, self.token, record) for record in records]
-        # Each is on its way before anything is waited for: a cancellation that comes now finds none that was not begun.
-        answers = await self._settled(asyncio.gather(*writes)) if len(writes) > 1 else [await self._settled(writes[0])]
-        if None in answers:
-            raise self._lost()
+        # All are on their way before anything is waited for: a cancellation that comes now finds none that was not begun.
+        # Concurrent strands have different paths: they share the lanes, so that one lane works while the other is waited for.
+        strand = records[0].path
+        writes = [self.writes.record(self.execution_id, self.token, record, strand) for record in records]
+        for write in writes:
+            if await write.settled(self._goes_on_elsewhere) is None:
+                raise self._lost()
         if self.suspect:
             self.suspect = False
             self.supervisor.cleared()
 
-    async def _settled(self, write: asyncio.Future[T]) -> T:
-        """Wait for *write*, through cancellations that leave the execution ours: what was recorded has to be known here."""
-        while True:
-            try:
-                return await asyncio.shield(write)
-            except asyncio.CancelledError:
-                if write.cancelled() or self.interrupted in _ELSEWHERE or self.supervisor.closing():
-                    write.cancel()
-                    raise
+    def _goes_on_elsewhere(self) -> bool:
+        """Whether what is not written yet may be given up: this worker stops, and the next one knows nothing of it."""
+        return self.interrupted in _ELSEWHERE or self.supervisor.closing()
 
-    async def enter(self, path: str) -> None:
+    def enter(self, path: str) -> Awaitable[None] | None:
         """See `Journal`."""
-        if not self._adopted:
-            self.may_begin()
-            await self._adopt_before(path)
+        if self._adopted:
+            return None
+        self.may_begin()
+        return self._adopt_before(path)
 
     async def _adopt_before(self, path: str, target: str | None = None) -> None:
         """Go on under our shape, before anything is done after which code of the shape that it was begun under may not know
         what to do. Not sooner: if our code is taken back before that, the old one goes on."""
         if self._adopted or self.subject.history.failing is not None or not self.code.leaves_behind(path, target):
             return
-        shape = self.code.definition.shape
-        if await self._settled(self.writes.adopt(self.execution_id, self.token, shape)) is None:
+        write = self.writes.adopt(self.execution_id, self.token, self.code.definition.shape)
+        if await write.settled(self._goes_on_elsewhere) is None:
             raise self._lost()
         self._adopted = True
 

@@ -295,27 +295,13 @@ class Supervisor:
         self._owned[execution_id] = owned
         owned.task = self._loop.create_task(self._run(owned))
         # Not at the end of `_run`: a task that is cancelled before it has run never gets there.
-        owned.task.add_done_callback(lambda _: self._left(owned))
+        owned.task.add_done_callback(functools.partial(self._left, owned))
 
     def _claimed(self, epoch: int, token: UUID, row: Row, journal: list[Row]) -> None:
         if not self.can_use(epoch):
             self.unreserve(row["queue"])
             return
-        history = History(
-            Record(
-                r["seq"],
-                r["path"],
-                r["kind"],
-                r["attempt"],
-                r["value"],
-                r["error"],
-                _positive(r["run_in"]),
-                r["seconds"],
-                r["target"],
-                r["data_seq"],
-            )
-            for r in journal
-        )
+        history = History([_record(r) for r in journal])
         code = self._codes[row["shape_id"]]
         deadline_in: float | None = row["deadline_in"]
         overdue = deadline_in is not None and deadline_in <= 0
@@ -432,7 +418,7 @@ class Supervisor:
         if self._standing.holds and await owned.writes.release(owned.execution_id, owned.token) is not None:
             self._became_ready([owned.queue])
 
-    def _left(self, owned: Owned) -> None:
+    def _left(self, owned: Owned, _: asyncio.Task[None]) -> None:
         if owned.deadline is not None:
             owned.deadline.cancel()
         if self._owned.get(owned.execution_id) is owned:
@@ -522,5 +508,17 @@ class Supervisor:
         self.look_everywhere()
 
 
-def _positive(seconds: float | None) -> float | None:
-    return None if seconds is None else max(seconds, 0.0)
+def _record(row: Row) -> Record:
+    delay = row["run_in"]
+    return Record(
+        row["seq"],
+        row["path"],
+        row["kind"],
+        row["attempt"],
+        row["value"],
+        row["error"],
+        None if delay is None else max(delay, 0.0),
+        row["seconds"],
+        row["target"],
+        row["data_seq"],
+    )

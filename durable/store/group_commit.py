@@ -1,8 +1,8 @@
 """Group commit: what all executions of a process write, combined into few statements.
 
 A lane is one connection with one flush in flight. An idle lane flushes at once; what arrives meanwhile forms its next flush.
-An execution always uses the same lane. Each kind of write is one statement over arrays, committed by itself: the writes of
-one execution follow each other, so nothing binds the kinds together. A future is resolved only after the commit.
+What must be durable in its order uses the same lane. Each kind of write is one statement over arrays, committed by itself:
+who writes waits before it writes what follows, so nothing binds the kinds together. A future is resolved only after the commit.
 
 When a connection is lost, the outcome of its flush is unknown: it is sent again, and every statement recognises itself by
 claim or operation. A batch with a row that PostgreSQL refuses is divided until only that execution's writes fail.
@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 from uuid import UUID
 
@@ -48,14 +48,53 @@ class Kind:
         self.lane = lane
 
 
-class _Write:
-    __slots__ = ("done", "execution_id", "row", "size")
+class Write:
+    """One row on its way. `done` is the future that has its answer in the end; see `GroupCommit.write`.
+
+    Whoever waits by `settled` keeps it: then the cancellation of one wait is not that of the write, and `done` may be replaced.
+    """
+
+    __slots__ = ("done", "execution_id", "kept", "row", "size")
 
     def __init__(self, execution_id: UUID, row: tuple[Any, ...], size: int, done: asyncio.Future[Row | None]) -> None:
         self.execution_id = execution_id
         self.row = row
         self.size = size
         self.done = done
+        self.kept = False
+
+    async def settled(self, given_up: Callable[[], bool]) -> Row | None:
+        """The answer, however often this task is cancelled before it comes, unless it is *given_up* then."""
+        self.kept = True
+        while True:
+            try:
+                return await self.done
+            except asyncio.CancelledError:
+                if given_up():
+                    self.kept = False
+                    raise
+                if self.done.cancelled():
+                    self.done = self.done.get_loop().create_future()
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody may still wait for it."""
+        return self.kept or not self.done.cancelled()
+
+    def resolve(self, answer: Row | None) -> None:
+        """It was written."""
+        if self._open():
+            self.done.set_result(answer)
+
+    def fail(self, error: Exception) -> None:
+        """It was not written."""
+        if self._open():
+            self.done.set_exception(error)
+
+    def _open(self) -> bool:
+        if self.kept and self.done.cancelled():  # who keeps it has not heard of that yet, and looks here again
+            self.done = self.done.get_loop().create_future()
+        return not self.done.done()
 
 
 class GroupCommit:
@@ -66,6 +105,7 @@ class GroupCommit:
         self._apart = _Lane(dsn, "writer apart", {"lock_timeout": LOCK_WAIT})
         self._tasks: list[asyncio.Task[None]] = []
         self._turns = itertools.count()
+        self._loop = asyncio.get_running_loop()
 
     async def __aenter__(self) -> GroupCommit:
         self._tasks = [
@@ -93,37 +133,44 @@ class GroupCommit:
         `asyncpg.DataError` or `asyncpg.IntegrityConstraintViolationError` when PostgreSQL refuses this very row, and
         `StoreUnavailable` when the engine closes before it could be written. If cancelled, it may be written or not.
         """
+        return self.submit(kind, execution_id, row, size).done
+
+    def submit(
+        self, kind: Kind, execution_id: UUID, row: tuple[Any, ...], size: int = 0, strand: object = None
+    ) -> Write:
+        """The same, for who has to know the answer even if the wait for it is cancelled: see `Write.settled`. Writes of one
+        *strand* of an execution use the same lane; those of different ones need not."""
         if kind.lane == "apart":
             lane = self._apart
         else:
             # Starts that were flushed together are ready, and claimed, together: were they all of one lane, the others would
             # have nothing to do.
-            choice = hash(execution_id) if kind.lane == "own" else next(self._turns)
+            choice = hash((execution_id, strand)) if kind.lane == "own" else next(self._turns)
             lane = self._lanes[choice % len(self._lanes)]
-        return lane.add(kind, execution_id, row, size)
+        write = Write(execution_id, row, size, self._loop.create_future())
+        lane.add(kind, write)
+        return write
 
 
 class _Lane:
     def __init__(self, dsn: str, name: str, settings: Mapping[str, str] | None = None) -> None:
         self.name = name
         self._link = Link(dsn, name, more=settings)
-        self._waiting: dict[Kind, list[_Write]] = {}
-        self._blocked: dict[Kind, list[_Write]] = {}
+        self._waiting: dict[Kind, list[Write]] = {}
+        self._blocked: dict[Kind, list[Write]] = {}
         self._filled = asyncio.Event()
         self._closing = False
         self._loop = asyncio.get_running_loop()
 
-    def add(self, kind: Kind, execution_id: UUID, row: tuple[Any, ...], size: int) -> asyncio.Future[Row | None]:
+    def add(self, kind: Kind, write: Write) -> None:
         if self._closing:
             raise StoreUnavailable("the engine is closed: this write was not made")
-        write = _Write(execution_id, row, size, self._loop.create_future())
         waiting = self._waiting.get(kind)
         if waiting is None:
             self._waiting[kind] = [write]
         else:
             waiting.append(write)
         self._filled.set()
-        return write.done
 
     def close(self) -> None:
         self._closing = True
@@ -134,8 +181,7 @@ class _Lane:
         self._come_back()
         for writes in self._waiting.values():
             for write in writes:
-                if not write.done.done():
-                    write.done.set_exception(StoreUnavailable("the engine closed before this was written"))
+                write.fail(StoreUnavailable("the engine closed before this was written"))
         self._waiting.clear()
 
     async def run(self) -> None:
@@ -151,7 +197,7 @@ class _Lane:
         finally:
             await self._link.close()
 
-    def _take(self, kind: Kind) -> list[_Write]:
+    def _take(self, kind: Kind) -> list[Write]:
         waiting = self._waiting.pop(kind)
         size = count = 0
         for count, write in enumerate(waiting):
@@ -161,7 +207,7 @@ class _Lane:
                 return waiting[:count]
         return waiting
 
-    async def _flush(self, kind: Kind, writes: list[_Write]) -> None:
+    async def _flush(self, kind: Kind, writes: list[Write]) -> None:
         # Ascending ids: two flushes that lock the same rows lock them in the same order.
         writes.sort(key=_order)
         attempt = 0
@@ -177,7 +223,7 @@ class _Lane:
                     attempt += 1
                     log_lost(self.name, attempt, error)
                     await asyncio.sleep(backoff(attempt))
-                    writes = [write for write in writes if not write.done.cancelled()]
+                    writes = [write for write in writes if write.wanted]
                 else:
                     _resolve(writes, rows)
                     return
@@ -187,7 +233,7 @@ class _Lane:
         except Exception as error:
             await self._refused(kind, writes, error)
 
-    def _set_aside(self, kind: Kind, writes: list[_Write]) -> None:
+    def _set_aside(self, kind: Kind, writes: list[Write]) -> None:
         """They wait for somebody's transaction. Were they sent again with the rest, those behind them in the order of ids would
         be divided from them again and again, and never be sent."""
         if not self._blocked:
@@ -196,11 +242,11 @@ class _Lane:
 
     def _come_back(self) -> None:
         for kind, writes in self._blocked.items():
-            self._waiting.setdefault(kind, []).extend(write for write in writes if not write.done.cancelled())
+            self._waiting.setdefault(kind, []).extend(write for write in writes if write.wanted)
         self._blocked.clear()
         self._filled.set()
 
-    async def _refused(self, kind: Kind, writes: list[_Write], error: Exception) -> None:
+    async def _refused(self, kind: Kind, writes: list[Write], error: Exception) -> None:
         """The statement as a whole was refused. Find whose rows are to blame, an execution being the unit."""
         blamed = isinstance(
             error, asyncpg.DataError | asyncpg.IntegrityConstraintViolationError | asyncpg.ProgramLimitExceededError
@@ -212,10 +258,9 @@ class _Lane:
             reason, error = error, InternalError(f"{kind.query.name} failed: {error}")
             error.__cause__ = reason
         for write in writes:
-            if not write.done.done():
-                write.done.set_exception(error)
+            write.fail(error)
 
-    async def _divide(self, kind: Kind, writes: list[_Write]) -> bool:
+    async def _divide(self, kind: Kind, writes: list[Write]) -> bool:
         """Flush one half now; the other waits among what has come, so that closing meanwhile answers it too. False when
         they are all of one execution."""
         ids = sorted({write.execution_id.bytes for write in writes})
@@ -227,15 +272,14 @@ class _Lane:
         return True
 
 
-def _order(write: _Write) -> bytes:
+def _order(write: Write) -> bytes:
     return write.execution_id.bytes
 
 
-def _resolve(writes: Sequence[_Write], rows: Sequence[Row]) -> None:
+def _resolve(writes: Sequence[Write], rows: Sequence[Row]) -> None:
     # Each row bears, first, the number (from 1) of the write that it answers.
     answers: list[Row | None] = [None] * len(writes)
     for row in rows:
         answers[row[0] - 1] = row
     for write, answer in zip(writes, answers, strict=True):
-        if not write.done.done():
-            write.done.set_result(answer)
+        write.resolve(answer)

@@ -48,6 +48,10 @@ def faults_of_call(definition: Definition, records: Sequence[Record], context: C
 
 def faults_of_end(definition: Definition, records: Sequence[Record], status: Status) -> Iterator[str]:
     """What is wrong with an execution that has ended with *records* and *status*."""
+    holding = {record.seq for record in records if record.value is not None}
+    for record in records:
+        if record.data_seq and record.data_seq not in holding:
+            yield f"the data to undo {record.path!r} with, in record {record.data_seq}, is not there any more"
     order = _to_undo(definition, records)
     settled = [_settled(definition, records, step) for step in order]
     ending = any(record.kind == "failing" for record in records)

@@ -75,7 +75,8 @@ class MemoryJournal:
         wake_at = self._wake_at if timeout is None else min(self._wake_at, timeout)
         self._skipped += max(wake_at - self.now, 0.0)
         left = None if timeout is None else timeout - self.now
-        return History(map(self._read_back, sorted(self._records.values(), key=lambda record: record.seq))), left
+        records = sorted(self._records.values(), key=lambda record: record.seq)
+        return History([self._read_back(record) for record in records]), left
 
     def _read_back(self, record: Record) -> Record:
         due = self._due.get(record.seq)
@@ -90,7 +91,7 @@ class MemoryJournal:
         """See `Journal`."""
         await self._write(lambda: self._conclude(outcome))
 
-    async def enter(self, path: str) -> None:
+    def enter(self, path: str) -> None:
         """See `Journal`."""
 
     def may_begin(self) -> None:

@@ -13,6 +13,7 @@ from durable import Retry, Workflow, context, seconds
 from durable.engine import ending
 from durable.engine.interpreter import Interpreter
 from durable.engine.journal import Past, Record
+from durable.engine.strands import Strand
 from durable.model.definition import Step
 from durable.testing import MemoryJournal, Run, crash_everywhere, run
 from durable.testing.comparison import differences
@@ -81,11 +82,11 @@ async def test_the_harness_notices_an_engine_that_counts_a_crash_as_an_attempt(
 
 
 async def test_the_harness_notices_an_engine_that_writes_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def unwritten(self: Interpreter, *records: Record) -> None:
+    async def unwritten(self: Interpreter, strand: Strand, *records: Record) -> None:
         for record in records:
             self.subject.history.add(record)
 
-    monkeypatch.setattr(Interpreter, "_write", unwritten)
+    monkeypatch.setattr(Interpreter, "write", unwritten)
     with pytest.raises(AssertionError):
         await crash_everywhere(two_steps(), None)
 

@@ -67,3 +67,11 @@ async def test_an_attempt_that_is_missing_elsewhere_is_seen(journal: Any, databa
     await journal.execute(f"delete from durable.journal where {missing}")
     with pytest.raises(AssertionError, match="no_attempt_after_the_result"):
         await assert_invariants(database)
+
+
+async def test_data_that_a_compensation_would_miss_is_seen(journal: Any, database: str) -> None:
+    await journal.execute(
+        "delete from durable.journal where (execution_id, seq) in (select execution_id, data_seq from durable.journal)"
+    )
+    with pytest.raises(AssertionError, match="data_of_a_compensation_is_kept"):
+        await assert_invariants(database)
