@@ -39,9 +39,9 @@ begin
             using errcode = 'undefined_object', hint = 'Start a worker that has it, Durable(..., workflows=[...]), once.';
     end if;
     the_queue := coalesce(queue, shape.queue);
-    if the_queue = '' or the_queue = '*' or position(',' in the_queue) > 0 or length(the_queue) > 200 then
+    if the_queue in ('', '*', '?') or position(',' in the_queue) > 0 or length(the_queue) > 200 then
         raise exception 'durable: "%" cannot be the name of a queue', the_queue using errcode = 'invalid_parameter_value',
-            hint = 'Give 1 to 200 characters without comma, and not *.';
+            hint = 'Give 1 to 200 characters without comma, not * and not ?.';
     end if;
     insert into durable.execution as e (execution_id, shape_id, started_by, created_at, due_at, deadline_at, version, priority, status,
                                         workflow, queue, name, tags, input)
