@@ -14,7 +14,7 @@ from tests.support.ledger import Ledger
 ITEMS = 10_000
 IN_FLIGHT = 50
 GROWTH_MAX = 100 << 20
-RECORDS_PER_STATEMENT_MIN = 4
+RECORDS_PER_STATEMENT_MIN = 2  # two lanes share what is recorded at the same moment
 
 
 def peak_memory(pid: int) -> int:
