@@ -2,12 +2,14 @@
 
 from durable.app import Durable
 from durable.authoring import Workflow
+from durable.body import run, schedule_at, sleep
 from durable.client import Handle
 from durable.codec import Codec, JsonCodec
 from durable.current import cancel, get_execution, list_executions, start, start_many
 from durable.data import append, assign, increment, update
 from durable.engine.context import Context, context
 from durable.errors import (
+    AmbiguousEffect,
     ClaimLost,
     ConfigurationError,
     DeadlineExceeded,
@@ -28,6 +30,7 @@ from durable.errors import (
     NonRetryable,
     PayloadTooLarge,
     RetryAfter,
+    RunFailed,
     SchemaTooNew,
     SeveralEngines,
     StepAborted,
@@ -45,9 +48,10 @@ from durable.model.results import ArmResults, Err, Goto, ItemResults, Ok
 from durable.model.retry import Retry
 from durable.model.status import Status
 from durable.timing import days, hours, minutes, seconds
-from durable.view import Attempt, Execution, Page, StepView
+from durable.view import Attempt, EffectView, Execution, Page, StepView
 
 __all__ = [
+    "AmbiguousEffect",
     "ArmResults",
     "Attempt",
     "ClaimLost",
@@ -59,6 +63,7 @@ __all__ = [
     "DefinitionError",
     "Durable",
     "DurableError",
+    "EffectView",
     "EncodeError",
     "EngineNotRunning",
     "Err",
@@ -86,6 +91,7 @@ __all__ = [
     "PayloadTooLarge",
     "Retry",
     "RetryAfter",
+    "RunFailed",
     "SchemaTooNew",
     "SeveralEngines",
     "Status",
@@ -109,7 +115,10 @@ __all__ = [
     "increment",
     "list_executions",
     "minutes",
+    "run",
+    "schedule_at",
     "seconds",
+    "sleep",
     "start",
     "start_many",
     "update",

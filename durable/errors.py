@@ -124,6 +124,22 @@ class StepAborted(DurableError):
     """A step's body ended itself by `sys.exit`, or by a cancellation that nobody had asked the engine for."""
 
 
+class RunFailed(DurableError):
+    """A call by `durable.run` failed, and is not tried again in this attempt of its step. `failure` is its error."""
+
+    def __init__(self, name: str, failure: Failure) -> None:
+        super().__init__(f"run({name!r}) failed: {failure}")
+        self.name = name
+        self.failure = failure
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), (self.name, self.failure))
+
+
+class AmbiguousEffect(DurableError):
+    """Two waits of one body are in flight at the same time, and nothing tells which of them is which."""
+
+
 class DeadlineExceeded(DurableError):
     """The execution did not end within its workflow's `timeout`."""
 

@@ -35,13 +35,27 @@ class Attempt(msgspec.Struct, frozen=True):
     next_run_at: datetime | None = None
 
 
+class EffectView(msgspec.Struct, frozen=True):
+    """What the body of a step has done durably. `key` tells it from the others: its kind, what it was called with, and which
+    one of its kind it is. `kind` is waiting, ran, or tried (it failed). `until` is when a wait ends, or the next try is due;
+    `result` is what a call has returned, in JSON form."""
+
+    key: str
+    kind: str
+    recorded_at: datetime
+    until: datetime | None = None
+    result: Any = None
+    error: Failure | None = None
+
+
 class StepView(msgspec.Struct, frozen=True):
     """One node of an execution that something is recorded of. `result` is its data in JSON form; None when it returned None,
     or has not completed.
 
     `status` is completed, failed, retrying, running (begun, with no result yet) or chosen (a branch). `attempts` are those
     of a step. `choice` is the case that a branch has chosen, `goto` the node that was gone to, `iterations` how many of a
-    loop are over (only those of the last one are kept), `compensates` the path of the step that this one undoes.
+    loop are over (only those of the last one are kept), `compensates` the path of the step that this one undoes. `effects` is
+    what its body has done durably.
     """
 
     path: str
@@ -52,6 +66,7 @@ class StepView(msgspec.Struct, frozen=True):
     goto: str | None = None
     iterations: int | None = None
     compensates: str | None = None
+    effects: list[EffectView] = []
 
 
 class Execution(msgspec.Struct, frozen=True):
@@ -164,6 +179,19 @@ def _step_from(path: str, rows: list[Row], failing: int | None, codec: Codec) ->
         goto=None if done is None else done["target"],
         iterations=None if iterated is None else iterated["attempt"],
         compensates=path.rpartition("/")[0] if undoing else None,
+        effects=[_effect_from(row, codec) for row in rows if row["key"] is not None],
+    )
+
+
+def _effect_from(row: Row, codec: Codec) -> EffectView:
+    value = row["value"]
+    return EffectView(
+        row["key"],
+        row["kind"],
+        row["recorded_at"],
+        row["run_at"],
+        None if value is None else codec.decode(value),
+        failure_from(row["error"]),
     )
 
 

@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from durable.errors import UsageError
 from durable.model.failure import Failure
 
+if TYPE_CHECKING:
+    from durable.engine.effects import Effects
+    from durable.engine.interpreter import Interpreter
+    from durable.engine.strands import Strand
+
 
 class Engine(Protocol):
     """The engine that runs a step, as far as a context knows it (see `durable.app.Durable`)."""
+
+
+class Body:
+    """A body while it runs, for its effects: `limit` is the step's timeout, `over` that it has ended."""
+
+    __slots__ = ("effects", "limit", "over", "run", "strand")
+
+    def __init__(self, run: Interpreter, strand: Strand) -> None:
+        self.run = run
+        self.strand = strand
+        self.effects: Effects | None = None
+        self.limit: asyncio.Timeout | None = None
+        self.over = False
 
 
 class Context:
@@ -23,6 +42,7 @@ class Context:
     __slots__ = (
         "_cancelled",
         "attempt",
+        "body",
         "engine",
         "execution_id",
         "failure",
@@ -44,6 +64,7 @@ class Context:
         max_attempts: int,
         engine: Engine | None,
         failure: Failure | None = None,
+        body: Body | None = None,
     ) -> None:
         self.execution_id = execution_id
         self.workflow = workflow
@@ -53,6 +74,7 @@ class Context:
         self.max_attempts = max_attempts
         self.engine = engine
         self.failure = failure
+        self.body = body  # None in a worker process
         self._cancelled = False
 
     @property

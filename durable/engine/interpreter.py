@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from durable.engine import composites, concurrency, ending
-from durable.engine.context import Context, Engine
+from durable.engine.context import Body, Context, Engine
 from durable.engine.journal import Blocked, Completed, Journal, Outcome, Past, Record, Subject, Value
 from durable.engine.step_runner import NotBegun, StepRunner
 from durable.engine.strands import Activity, NodeFailed, Strand
@@ -60,7 +60,18 @@ class Jump:
 class Interpreter:
     """Interprets one definition for one execution. `run` may be called once, `deadline_exceeded`, `undo` or `fail` after it."""
 
-    __slots__ = ("_activity", "definition", "engine", "failure", "journal", "max_crashes", "root", "runner", "subject")
+    __slots__ = (
+        "_activity",
+        "definition",
+        "engine",
+        "failure",
+        "journal",
+        "loop",
+        "max_crashes",
+        "root",
+        "runner",
+        "subject",
+    )
 
     def __init__(
         self,
@@ -79,6 +90,7 @@ class Interpreter:
         self.max_crashes = max_crashes
         self.engine = engine
         self.failure: Failure | None = None  # why the execution is being ended
+        self.loop = asyncio.get_running_loop()
         self._activity: Activity | None = None
         self.root = Strand()
 
@@ -242,7 +254,10 @@ class Interpreter:
         retry = step.retry or self.definition.retry
         while True:
             self.refuse_killers(path, attempt)
-            record, error = await self._attempt(step, path, value, strand, attempt, retry.max_attempts)
+            tried = await self._attempt(step, path, value, strand, attempt, retry.max_attempts)
+            if isinstance(tried, Blocked):
+                return tried
+            record, error = tried
             if error is None:
                 return record
             delay = retry.next_delay(attempt, error, random.uniform(-1, 1))
@@ -271,8 +286,8 @@ class Interpreter:
 
     async def _attempt(
         self, step: Step | Decision, path: str, value: Value, strand: Strand, attempt: int, max_attempts: int
-    ) -> tuple[Record, Exception | None]:
-        """Try the step once; returns the record to be written, and the error if it failed."""
+    ) -> tuple[Record, Exception | None] | Blocked:
+        """Try the step once; returns the record to be written, and the error if it failed. `Blocked` when its body waits."""
         if (entering := self.journal.enter(path)) is not None:
             await entering
         self.may_begin(strand)
@@ -286,12 +301,24 @@ class Interpreter:
             max_attempts,
             self.engine,
             self.failure,
+            body := Body(self, strand),
         )
         may_begin = self.journal.may_begin if strand is self.root else functools.partial(self.may_begin, strand)
         began = time.perf_counter()
-        reply, error = await self.guarded(
-            self.runner.attempt(step, value.text, context, may_begin, strand.item), strand
-        )
+        try:
+            reply, error = await self.guarded(
+                self.runner.attempt(step, value.text, context, may_begin, strand.item), strand
+            )
+        finally:
+            body.over = True
+            if body.effects is not None:
+                body.effects.close()
+        if body.effects is not None and body.effects.ended:
+            if self._stopped(strand):
+                raise asyncio.CancelledError
+            if body.effects.stopped_by is not None:
+                raise body.effects.stopped_by
+            return Blocked(body.effects.suspended_for or 0.0)
         seconds = time.perf_counter() - began
         if reply is None:
             assert error is not None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal, Protocol, TypeAlias
 
 import msgspec
@@ -17,9 +18,12 @@ from durable.model.failure import Failure
 from durable.model.paths import outer_paths
 from durable.model.status import Status
 
-Kind: TypeAlias = Literal["completed", "failed", "started", "chosen", "items", "iterated", "failing"]
+Kind: TypeAlias = Literal[
+    "completed", "failed", "started", "chosen", "items", "iterated", "failing", "waiting", "ran", "tried"
+]
 """What a record says: a node's result or failure; that a step which may have to be undone was begun; the case a branch has
-chosen; the items of a foreach; the data after an iteration of a loop; why the execution has failed and is being ended."""
+chosen; the items of a foreach; the data after an iteration of a loop; why the execution has failed and is being ended; and of
+the effects of a body, that it waits, the result of a call that is made once, or the failure of one."""
 
 ENDING_PATH = ""  # where the record stands that the execution is being ended
 
@@ -33,7 +37,8 @@ class Record:
     `target` is the node of a `Goto`, or the label of a chosen case. `delay`, in seconds, is the pause until the next
     attempt: None on a failure that is final. When a record is read back, `delay` is what is left of it. `seconds` is how
     long the body ran. `data_seq` is, for a step that can be undone and has no value of its own, the record that holds its
-    data (0: the input). `drops` are records that this one makes superfluous.
+    data (0: the input). `drops` are records that this one makes superfluous. `key` tells an effect of a body from its others;
+    `attempt` is then that of the step, and `delay` how long a wait takes.
     """
 
     seq: int
@@ -47,6 +52,7 @@ class Record:
     target: str | None = None
     data_seq: int | None = None
     drops: tuple[int, ...] = ()
+    key: str | None = None
 
     @property
     def failure(self) -> Failure:
@@ -58,11 +64,13 @@ class Record:
 
 @dataclass(slots=True)
 class Past:
-    """What is recorded at one path. `note` is what is neither result nor failure: a node has one kind of it."""
+    """What is recorded at one path. `note` is what is neither result nor failure: a node has one kind of it. `effects` are
+    those of the body, by their keys."""
 
     completed: Record | None = None
     failures: tuple[Record, ...] = ()
     note: Record | None = None
+    effects: dict[str, list[Record]] | None = None
 
     @property
     def final(self) -> Record | None:
@@ -72,6 +80,8 @@ class Past:
 
     def records(self) -> Iterator[Record]:
         """All that is recorded here."""
+        for records in (self.effects or {}).values():
+            yield from records
         yield from self.failures
         if self.note is not None:
             yield self.note
@@ -111,7 +121,11 @@ class History:
         if past is None:
             past = self.by_path[record.path] = Past()
             self._place(record.path)
-        if record.kind == "completed":
+        if record.key is not None:
+            if past.effects is None:
+                past.effects = {}
+            past.effects.setdefault(record.key, []).append(record)
+        elif record.kind == "completed":
             past.completed = record
         elif record.kind == "failed":
             past.failures += (record,)
@@ -253,6 +267,10 @@ class Journal(Protocol):
 
     def stopping(self) -> bool:
         """Whether the execution was asked to stop from outside. A cancellation without that is its body's own doing."""
+        ...
+
+    async def seconds_until(self, when: datetime) -> float:
+        """How long it is to an instant, by the clock that decides about time. Raises `ClaimLost`."""
         ...
 
     async def pause(self, seconds: float) -> None:

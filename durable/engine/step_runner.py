@@ -116,6 +116,16 @@ class StepRunner:
             return await _with_variables(variables, said)
         return await said if inspect.isawaitable(said) else said
 
+    async def call(self, function: Callable[..., Any], args: Sequence[Any], path: str, key: str) -> Any:
+        """Call what the body at *path* wants to be called once, as the effect *key*. Raises what it raises. If cancelled, it is
+        cancelled; a plain function, which is called in a thread, is waited for."""
+        if inspect.iscoroutinefunction(function):
+            return await function(*args)
+        call = functools.partial(contextvars.copy_context().run, _without_stop_iteration, function, *args)
+        async with self._thread_slots:
+            result = await self._in_thread(call, CURRENT.get())
+        return await result if inspect.isawaitable(result) else result
+
     def reply(self, result: Any, kind: Any) -> Reply:
         """What a function of the author's has returned, as it is recorded. The data of a `Goto` is for another node, so that
         it need not be of *kind*. Raises `EncodeError`."""
@@ -144,28 +154,29 @@ class StepRunner:
         match step.runs_in:
             case "loop":
                 body = _with_variables(variables, step.function(*arguments, **keywords))
-                return await (body if step.timeout is None else _within(step, body))
+                return await (body if step.timeout is None else _within(step, body, context))
             case "thread":
                 call = functools.partial(variables.run, _without_stop_iteration, step.function, *arguments, **keywords)
                 async with self._thread_slots:  # a step's time begins when it has its slot
                     _begin(may_begin)
-                    return await _within(step, self._in_thread(call, context))
+                    return await _within(step, self._in_thread(call, context), context)
             case "process":
                 call = functools.partial(in_child, step.function, tuple(arguments), keywords, context)
                 async with self._process_slots:
                     _begin(may_begin)
                     # A limiter of its own: the slot is held already.
                     running = to_process.run_sync(call, cancellable=True, limiter=CapacityLimiter(1))
-                    return await _within(step, running)
+                    return await _within(step, running, context)
 
-    async def _in_thread(self, call: Callable[[], Any], context: Context) -> Any:
+    async def _in_thread(self, call: Callable[[], Any], context: Context | None) -> Any:
         if self._pool is None:
             self._pool = concurrent.futures.ThreadPoolExecutor(self._threads, thread_name_prefix="durable-step")
         running = self._pool.submit(call)
         try:
             return await asyncio.wrap_future(running)
         except asyncio.CancelledError:
-            context.mark_cancelled()
+            if context is not None:
+                context.mark_cancelled()
             if running.cancel():
                 raise
             # The thread cannot be stopped. Its slot, and the step, stay occupied until it returns, so that the body never
@@ -183,11 +194,13 @@ class StepRunner:
             self._pool = None
 
 
-async def _within(step: Step | Decision, body: Awaitable[Any]) -> Any:
+async def _within(step: Step | Decision, body: Awaitable[Any], context: Context) -> Any:
     """Await *body* for as long as the step's timeout allows."""
     if step.timeout is None:
         return await body
     limit = asyncio.timeout(step.timeout.total_seconds())
+    if context.body is not None:
+        context.body.limit = limit
     result = None
     try:
         async with limit:

@@ -53,50 +53,55 @@ class Strand:
 
 
 class Activity:
-    """How many strands of an execution are busy, and which of them sleep."""
+    """How many strands of an execution are busy, and how those are told to end that only wait."""
 
-    __slots__ = ("_busy", "_sleepers")
+    __slots__ = ("_busy", "_waiting")
 
     def __init__(self) -> None:
         self._busy = 1
-        self._sleepers: set[asyncio.Future[bool]] = set()
+        self._waiting: set[Callable[[], None]] = set()
 
-    def let_go(self) -> None:
-        """Wake all that sleep, so that they end."""
-        for sleeper in self._sleepers:
-            if not sleeper.done():
+    def rest(self, let_go: Callable[[], None] | None = None) -> None:
+        """A strand is busy no more. If it only waits, *let_go* tells it to end once all others do so, too, or have ended."""
+        if let_go is not None:
+            self._waiting.add(let_go)
+        self._busy -= 1
+        if not self._busy:
+            waiting, self._waiting = self._waiting, set()
+            for end in waiting:
                 self._busy += 1
-                sleeper.set_result(False)
+                end()
+
+    def wake(self, let_go: Callable[[], None]) -> None:
+        """A strand that waits is busy again, unless it was told to end: then it is already."""
+        if let_go in self._waiting:
+            self._waiting.discard(let_go)
+            self._busy += 1
 
     async def sleep(self, pause: Coroutine[Any, Any, None], seconds: float) -> float | None:
-        """Sleep until *pause* is over; then None. What is left of *seconds*, when all the others sleep or have ended."""
+        """Sleep until *pause* is over; then None. What is left of *seconds*, when all the others wait or have ended."""
         began = time.monotonic()
         awake: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
-        def rested(_: object) -> None:
+        def let_go() -> None:
             if not awake.done():
-                self._busy += 1
+                awake.set_result(False)
+
+        def rested(_: object) -> None:
+            self.wake(let_go)
+            if not awake.done():
                 awake.set_result(True)
 
         timer = asyncio.ensure_future(pause)
         timer.add_done_callback(rested)
-        self._sleepers.add(awake)
-        self.rest()
+        self.rest(let_go)
         try:
             return None if await awake else max(seconds - (time.monotonic() - began), 0.0)
         except asyncio.CancelledError:
-            if not awake.done() or awake.cancelled():
-                self._busy += 1  # the strand is about to end, and counts itself out
+            self.wake(let_go)  # the strand is about to end, and counts itself out
             raise
         finally:
-            self._sleepers.discard(awake)
             timer.cancel()
-
-    def rest(self) -> None:
-        """The strand is busy no more."""
-        self._busy -= 1
-        if not self._busy:
-            self.let_go()
 
     async def run(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -90,6 +91,7 @@ class Writes:
             r.seconds,
             r.target,
             r.data_seq,
+            r.key,
         )
         return self._commit.submit(self._record, execution_id, row, size, strand)
 
@@ -182,6 +184,10 @@ class Owned:
     def stopping(self) -> bool:
         """See `Journal`."""
         return self.interrupted is not None or self.supervisor.closing()
+
+    async def seconds_until(self, when: datetime) -> float:
+        """See `Journal`."""
+        return await self.supervisor.seconds_until(when)
 
     async def pause(self, seconds: float) -> None:
         """See `Journal`."""

@@ -14,6 +14,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -447,6 +448,11 @@ class Supervisor:
             delay = min(delay, owned.deadline.when() - self._loop.time())
         self._timekeeper.consider(delay)
 
+    async def seconds_until(self, when: datetime) -> float:
+        """How long it is to an instant, by the clock of the database."""
+        rows = await self._link.fetch_surely(load("clock/until"), when)
+        return float(rows[0]["seconds"])
+
     # --- Messages -----------------------------------------------------------------------------------------------
 
     def ready_message(self, message: str) -> None:
@@ -521,4 +527,5 @@ def _record(row: Row) -> Record:
         row["seconds"],
         row["target"],
         row["data_seq"],
+        key=row["key"],
     )

@@ -97,7 +97,16 @@ class _Told:
         """Not the times, nor the order in which concurrent bodies finished."""
         failure = str(self._name(record.failure)) if record.error else ""
         value, target = record.value or "", record.target or ""
-        return (record.path, record.attempt, record.kind, value, target, failure, record.delay is None)
+        return (
+            record.path,
+            record.key or "",
+            record.attempt,
+            record.kind,
+            value,
+            target,
+            failure,
+            record.delay is None,
+        )
 
 
 def _told_for(path: str, failed: Mapping[str, Essence]) -> Essence | None:

@@ -136,7 +136,10 @@ class _Life:
         self.faults: list[str] = []
         self.keyed: set[str] = set()  # the steps that have asked for their key
         self.journal = _CrashingJournal(points[0] if points else None, crashes)
-        self._called_here: set[tuple[str, int]] = set()
+        self.recording: set[str] = (
+            set()
+        )  # bodies that have effects: they are in flight when something of theirs is durable
+        self._called_here: dict[tuple[str, int], int] = {}  # by attempt: when it was taken up for that
 
     async def live(self, codec: Codec, worker: Callable[[StepRunner], Worker]) -> None:
         """Let one *worker* after the other work, until the execution has ended."""
@@ -148,7 +151,10 @@ class _Life:
     async def _work(self, codec: Codec, worker: Callable[[StepRunner], Worker]) -> None:
         journal = self.journal
         runner = WatchingRunner(
-            codec, lambda context: self._called(journal, context), lambda path: self.keyed.add(without_indices(path))
+            codec,
+            lambda context: self._called(journal, context),
+            lambda path: self.keyed.add(without_indices(path)),
+            lambda path, key: self._called_once(journal, path, key),
         )
         try:
             await worker(runner).run(journal)
@@ -168,7 +174,7 @@ class _Life:
             # Taken over before the dead one is cleaned away: nothing that it does from here on counts.
             self.journal = dying.taken_over()
             self.journal.begin_anew(following)
-            self._called_here = set()
+            self._called_here = {}
             return True
         finally:
             for task in (working, crash):
@@ -177,16 +183,32 @@ class _Life:
             if not working.cancelled():
                 working.exception()  # a dead worker's errors are nobody's
 
+    def _dead(self, journal: _CrashingJournal) -> bool:
+        """Whether the worker that writes to *journal* is dead: what it does is nobody's."""
+        return journal is not self.journal or journal.stopping() or journal.crashed.is_set()
+
+    def _called_once(self, journal: _CrashingJournal, path: str, key: str) -> None:
+        """A call is about to be made that is to be made once."""
+        if not self._dead(journal) and any(
+            r.path == path and r.key == key and r.kind == "ran" for r in journal.records
+        ):
+            self.faults.append(f"the call {key!r} of {path!r} was made although its result was durable")
+
     def _called(self, journal: _CrashingJournal, context: Context) -> None:
         """A body is about to run in the worker that writes to *journal*."""
-        if journal is not self.journal or journal.stopping() or journal.crashed.is_set():
+        if self._dead(journal):
             return
         key = (context.path, context.attempt)
-        self.calls[key] += 1
-        self.faults += faults_of_call(self.definition, self.journal.records, context)
-        if key in self._called_here:
+        records = self.journal.records
+        self.faults += faults_of_call(self.definition, records, context)
+        if any(record.path == context.path and record.key is not None for record in records):
+            self.recording.add(context.path)
+        before = self._called_here.get(key)
+        if before is None:
+            self.calls[key] += 1
+        elif before == journal.claims:  # else it was waiting in between: it runs again from the top
             self.faults.append(f"the body of {context.path!r} (attempt {context.attempt}) ran twice in one worker")
-        self._called_here.add(key)
+        self._called_here[key] = journal.claims
 
     def result(self, codec: Codec) -> Run:
         calls: Counter[str] = Counter()
@@ -206,7 +228,11 @@ def _compare(report: CrashReport, life: _Life, codec: Codec) -> Run:
     for repeat in repeats:
         if repeat.times > 1 + len(life.points):
             faults.append(f"{repeat.path!r} (attempt {repeat.attempt}) ran {repeat.times} times")
-        elif all(point.side == "after" for point in life.points) and not is_beside_others(definition, repeat.path):
+        elif (
+            all(point.side == "after" for point in life.points)
+            and not is_beside_others(definition, repeat.path)
+            and repeat.path not in life.recording
+        ):
             faults.append(f"{repeat.path!r} (attempt {repeat.attempt}) ran again, although it was not in flight")
     _refuse(f'workflow "{definition.name}", crashed {spelled(life.points)}', faults)
     return run

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from durable.codec import Codec
@@ -29,16 +29,29 @@ class _Watched(Context):
         _, arguments = context.__reduce__()
         watched = cls(*arguments)
         watched.engine = context.engine
+        watched.body = context.body
         watched._asked = asked
         return watched
 
 
 class WatchingRunner(CountingRunner):
-    """A step runner that tells of each body it is about to call, and by its path of each that *asked* for its key."""
+    """A step runner that tells of each body it is about to call, by its path of each that *asked* for its key, and of each
+    call that is to be made *once*: path and key."""
 
-    def __init__(self, codec: Codec, called: Callable[[Context], None], asked: Callable[[str], object]) -> None:
+    def __init__(
+        self,
+        codec: Codec,
+        called: Callable[[Context], None],
+        asked: Callable[[str], object],
+        once: Callable[[str, str], None],
+    ) -> None:
         super().__init__(codec, called)
         self._asked = asked
+        self._once = once
 
     async def attempt(self, step: Step | Decision, data: str, context: Context, *more: Any, **options: Any) -> Reply:
         return await super().attempt(step, data, _Watched.of(context, self._asked), *more, **options)
+
+    async def call(self, function: Callable[..., Any], args: Sequence[Any], path: str, key: str) -> Any:
+        self._once(path, key)
+        return await super().call(function, args, path, key)

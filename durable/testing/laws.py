@@ -127,6 +127,6 @@ def _settled(definition: Definition, records: Sequence[Record], path: str) -> Re
     assert isinstance(step, Step)
     undo = compensation_path(path, step)
     for record in records:
-        if record.path == undo and (record.kind == "completed" or record.delay is None):
+        if record.path == undo and record.key is None and (record.kind == "completed" or record.delay is None):
             return record
     return None

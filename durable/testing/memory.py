@@ -13,6 +13,7 @@ import functools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any, Self
 
 from durable.authoring import In, Out, Workflow
@@ -36,6 +37,7 @@ class MemoryJournal:
         self._records: dict[int, Record] = {}
         self.dropped: list[Record] = []  # final failures that are no longer among the records
         self.ended: Completed | Failed | None = None
+        self.claims = 0  # how often somebody has taken it up
         self._due: dict[int, float] = {}  # by the number of a failed record: when its next attempt is due
         self._wake_at = 0.0
         self._skipped = 0.0
@@ -71,6 +73,7 @@ class MemoryJournal:
     def claim(self, timeout: float | None) -> tuple[History, float | None]:
         """Skip to when there is something to do. Returns the history, and what is left of *timeout*, in seconds."""
         self._stopping = self._dead = False
+        self.claims += 1
         self._deadline = timeout
         wake_at = self._wake_at if timeout is None else min(self._wake_at, timeout)
         self._skipped += max(wake_at - self.now, 0.0)
@@ -102,6 +105,10 @@ class MemoryJournal:
     def stopping(self) -> bool:
         """See `Journal`."""
         return self._stopping
+
+    async def seconds_until(self, when: datetime) -> float:
+        """See `Journal`. The execution began at the real time at which it did."""
+        return (when - datetime.now(UTC)).total_seconds() - self._skipped
 
     async def pause(self, seconds: float) -> None:
         """See `Journal`. Passes at once, but lets other tasks go first. Pauses at the same time pass together."""

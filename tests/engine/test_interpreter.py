@@ -23,6 +23,7 @@ from durable.engine.journal import Blocked
 from durable.testing import Run, crash_everywhere, run
 from tests.engine import (
     flows_branches,
+    flows_effects,
     flows_foreach,
     flows_loops,
     flows_parallel,
@@ -35,6 +36,7 @@ from tests.engine.workflows import Colour, Point
 _DECLARED = (
     workflows,
     flows_branches,
+    flows_effects,
     flows_parallel,
     flows_foreach,
     flows_loops,

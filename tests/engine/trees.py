@@ -8,12 +8,14 @@ which case is chosen after how many visits. Most trees complete; many fail on th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeAlias
 
+import durable
 from durable import ArmResults, Context, Goto, ItemResults, Retry, Workflow, context, hours, seconds
 
 INPUT: dict[str, Any] = {"start": 1}
@@ -25,15 +27,20 @@ Data: TypeAlias = dict[str, Any]
 Log: TypeAlias = Callable[[Context], Awaitable[None]]
 
 
-def tree(seed: int, *, far: timedelta = FAR, log: Log | None = None) -> Workflow[Any, Any]:
+def tree(seed: int, *, far: timedelta = FAR, log: Log | None = None, waits: bool = False) -> Workflow[Any, Any]:
     """The workflow of *seed*, to be run on `INPUT`. A retry waits either next to nothing or *far*. *log* is awaited at the
-    beginning of each body, those of compensations included."""
-    grower = _Grower(random.Random(seed), far, log)
+    beginning of each body, those of compensations included. With *waits*, many bodies sleep and make calls once."""
+    grower = _Grower(random.Random(seed), far, log, waits)
     on_failure = grower.undoing("told", 0) if grower.chance(0.3) else None
     workflow: Workflow[Any, Any] = Workflow(f"tree{seed}", on_failure=on_failure)
     grower.workflow = workflow
     grower.block(workflow, depth=1, items=False)
     return workflow
+
+
+def storm_tree(seed: int, far: timedelta, log: Log | None = None) -> Workflow[Any, Any]:
+    """The workflow of *seed*; the bodies of every fourth one wait."""
+    return tree(seed, far=far, log=log, waits=seed % 4 == 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +52,8 @@ class _Plan:
     failures: int  # attempts that fail
     bad_item: int | None  # an item that fails always
     silent: bool
+    effects: tuple[str, ...] = ()  # "sleep", "call", "fail" (a call that fails at first) and "both" at once
+    far: timedelta = FAR
 
     async def run(self, log: Log | None, data: Data, item: int) -> Data | None:
         here = context()
@@ -52,9 +61,36 @@ class _Plan:
             await log(here)
         for _ in range(self.turns):
             await asyncio.sleep(0)
+        for number, effect in enumerate(self.effects):
+            await self.do(effect, number)
         if here.attempt <= self.failures or item == self.bad_item:
             raise ValueError(f"{here.path}: attempt {here.attempt}")
         return None if self.silent else counted(data, self.key, 1 + max(item, 0))
+
+    async def do(self, effect: str, number: int) -> None:
+        match effect:
+            case "sleep":
+                await durable.sleep(self.far)
+            case "call":
+                assert await durable.run(twice, number) == 2 * number
+            case "fail":
+                with contextlib.suppress(durable.RunFailed):
+                    await durable.run(never, number, retry=Retry(2, backoff="constant", delay=self.far))
+            case _:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(durable.sleep(self.far, key="a"))
+                    called = group.create_task(durable.run(twice, number))
+                    group.create_task(durable.sleep(self.far / 2, key="b"))
+                assert called.result() == 2 * number
+
+
+async def twice(number: int) -> int:
+    await asyncio.sleep(0)
+    return 2 * number
+
+
+async def never(number: int) -> int:
+    raise ValueError(f"call {number}")
 
 
 def counted(data: Data, key: str, by: int = 1) -> Data:
@@ -66,6 +102,7 @@ class _Grower:
     rng: random.Random
     far: timedelta
     log: Log | None
+    waits: bool
     left: int = BUDGET
     names: int = 0
     workflow: Workflow[Any, Any] = field(init=False)
@@ -114,12 +151,19 @@ class _Grower:
             failures=attempts if fails_for_good else self.rng.randrange(attempts),
             bad_item=self.rng.randrange(3) if items and self.chance(0.1) else None,
             silent=self.chance(0.2),
+            effects=self.effects(),
+            far=self.far,
         )
         options: dict[str, Any] = {"name": name, "retry": self.retry(attempts)}
         if self.chance(0.4):
             options["compensate"] = self.compensation(name)
             options["compensate_on"] = self.rng.choice(("completed", "started"))
         block.step(**options)(self.body(plan, items))
+
+    def effects(self) -> tuple[str, ...]:
+        if not self.waits or self.chance(0.4):
+            return ()
+        return tuple(self.rng.choice(("sleep", "call", "fail", "both")) for _ in range(self.rng.randint(1, 3)))
 
     def body(self, plan: _Plan, items: bool) -> Any:
         log = self.log
@@ -143,13 +187,13 @@ class _Grower:
         return self.workflow.compensation(name="undo", retry=self.retry(attempts))(undo)
 
     def undoing(self, name: str, failures: int) -> Any:
-        log = self.log
+        log, sleeps = self.log, self.waits and self.chance(0.5)
 
         async def undo(data: Data) -> Data:
             here = context()
             if log is not None:
                 await log(here)
-            await asyncio.sleep(0)
+            await (durable.sleep(self.far) if sleeps else asyncio.sleep(0))
             if here.attempt <= failures:
                 raise ValueError(f"{here.path} cannot be undone")
             return {"name": name, "saw": data}

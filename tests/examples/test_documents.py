@@ -14,7 +14,7 @@ import durable
 from durable import Durable
 from tests.examples.processes import ROOT, run, serving, started
 
-DOCUMENTS = ["README.md", "docs/guide.md", "docs/control_flow.md", "docs/sagas.md"]
+DOCUMENTS = ["README.md", "docs/guide.md", "docs/control_flow.md", "docs/sagas.md", "docs/waiting.md"]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 WHOLE = re.compile(r"# (\w+)\.py\b")
 
@@ -48,6 +48,11 @@ SHOWN = {
     "compensated\n[('charge', 'completed'), ('reserve', 'completed')]",
     "undoing": "room 12 is reserved\n"
     "room 12 is free again, because durable.errors.ExecutionCancelled: the guest has fallen ill\ncompensated",
+}
+SHOWN |= {
+    "trial": "the body begins\nto ada@example.com: welcome\nthe body begins\nto ada@example.com: your trial ends soon\n"
+    "{'email': 'ada@example.com', 'mails': ['mail-7', 'mail-20']}",
+    "pages": "{'one': 3, 'three': 5, 'gone': '404'}",
 }
 SERVERS = {"shop", "aiohttp_shop", "worker"}
 

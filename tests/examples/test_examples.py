@@ -38,6 +38,10 @@ SHOWN = {
         "by way of scan, legible, scan#2, legible#2, scan#3, legible#3, decided, decided/approved/reimburse, tell",
         "rejected: the manager has refused it",
     ],
+    "trial": [
+        "trial of user-1 is waiting: it will go on by itself",
+        "user-1 was asked to stay\nuser-2 stays\nslept in: wait_three_days, wait_until_the_trial_ends",
+    ],
     "typed": ["ada@example.com pays 117.81 yearly", "refused: $.plan"],
 }
 

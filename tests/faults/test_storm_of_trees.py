@@ -26,7 +26,7 @@ from durable.model.status import Status
 from durable.testing import Run, run
 from durable.testing.comparison import differences
 from durable.testing.laws import faults_of_end
-from tests.engine.trees import INPUT, tree
+from tests.engine.trees import INPUT, storm_tree
 from tests.support.calls import Traces, read_traces, watch_calls
 from tests.support.crew import Program
 from tests.support.ledger import Ledger
@@ -167,7 +167,7 @@ async def test_random_trees_end_as_if_nothing_had_happened_when_workers_are_kill
     first = rng.randrange(2**31)
     await watch_calls(ledger.connection)
     began = time.monotonic()
-    storm = Storm(database, first, [tree(first + index, far=FAR) for index in range(trees)], rng)
+    storm = Storm(database, first, [storm_tree(first + index, FAR) for index in range(trees)], rng)
     await storm.rage(seconds)
     faults, figures = await judge(storm, ledger)
     print(

@@ -131,7 +131,7 @@ def new(
 
 def recorded(execution_id: UUID, token: UUID, seq: int = 1, value: str = '{"by": "step"}') -> tuple[Any, ...]:
     """A row of `journal/record`."""
-    return (execution_id, token, seq, f"step{seq}", "completed", 1, value, None, None, 0.5, None, None)
+    return (execution_id, token, seq, f"step{seq}", "completed", 1, value, None, None, 0.5, None, None, None)
 
 
 def finished(execution_id: UUID, token: UUID, seq: int | None = 1) -> tuple[Any, ...]:

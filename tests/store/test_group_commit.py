@@ -258,6 +258,7 @@ def taken(claim: tuple[UUID, UUID], path: str, how: str, attempt: int) -> tuple[
         0.5,
         None,
         None,
+        None,
     )
 
 

@@ -90,7 +90,11 @@ class Traces:
         """Which laws were broken, but for those of the end."""
         numbers = Counter(record.seq for record in self.ever)
         yield from (f"record {seq} was made {times} times" for seq, times in numbers.items() if times > 1)
-        said = Counter((record.path, record.kind, record.attempt) for record in self.ever)
+        said = Counter(
+            (record.path, record.kind, record.attempt if record.key is None else record.key)
+            for record in self.ever
+            if record.kind != "tried"  # a call may fail several times
+        )
         yield from (f"{what} was recorded {times} times" for what, times in said.items() if times > 1)
         yield from (f"{what} ran {times} times in one process" for what, times in self._together().items() if times > 1)
         for call in self.calls:
@@ -99,7 +103,10 @@ class Traces:
             yield from faults_of_call(definition, known, here)
 
     def _together(self) -> Counter[tuple[str, int, int]]:
-        return Counter((call.path, call.attempt, call.pid) for call in self.calls)
+        waiting = {
+            record.path for record in self.ever if record.key is not None
+        }  # their bodies run again when they wake
+        return Counter((call.path, call.attempt, call.pid) for call in self.calls if call.path not in waiting)
 
     @property
     def repeats(self) -> int:
@@ -118,7 +125,8 @@ async def read_traces(connection: asyncpg.Connection[Any], ids: Sequence[UUID]) 
     for table in ("durable.journal", "public.recorded"):
         rows = await connection.fetch(
             f"""
-            select execution_id, seq, path, kind, attempt, value, error, run_at is not null as again, seconds, target, data_seq
+            select execution_id, seq, path, kind, attempt, value, error, run_at is not null as again, seconds, target, data_seq,
+                   key
               from {table} where execution_id = any ($1) order by execution_id, seq
             """,
             ids,
@@ -137,4 +145,6 @@ async def read_traces(connection: asyncpg.Connection[Any], ids: Sequence[UUID]) 
 def _record(row: asyncpg.Record) -> Record:
     record = Record(row["seq"], row["path"], row["kind"], row["attempt"], row["value"], row["error"])
     delay = 0.0 if row["again"] else None
-    return replace(record, delay=delay, seconds=row["seconds"], target=row["target"], data_seq=row["data_seq"])
+    return replace(
+        record, delay=delay, seconds=row["seconds"], target=row["target"], data_seq=row["data_seq"], key=row["key"]
+    )

@@ -14,14 +14,15 @@
 -- $10 seconds float4[]      how long the body ran
 -- $11 target text[]        where a Goto leads, or the label of a chosen case
 -- $12 data_seq int4[]      the record that holds the data of a step without a value
--- $13 worker_id uuid
+-- $13 key text[]           of an effect, which one it is
+-- $14 worker_id uuid
 -- Returns n int8
 -- Locks   claim rows for key share, in ascending order: a takeover waits for the record, or the record finds the claim gone
 -- Index   claim_pkey, journal_pkey
 with given as materialized (
     select * from unnest($1::uuid[], $2::uuid[], $3::int4[], $4::text[], $5::text[], $6::int4[], $7::json[], $8::json[], $9::float8[], $10::float4[],
-                         $11::text[], $12::int4[])
-                  with ordinality as g(execution_id, token, seq, path, kind, attempt, value, error, delay, seconds, target, data_seq, n)
+                         $11::text[], $12::int4[], $13::text[])
+                  with ordinality as g(execution_id, token, seq, path, kind, attempt, value, error, delay, seconds, target, data_seq, key, n)
 ), held as materialized (
     select g.*, c.crashes
       from given g
@@ -32,9 +33,9 @@ with given as materialized (
     update durable.claim set crashes = 0
      where execution_id = any (array(select execution_id from held where crashes > 0))
 ), recorded as (
-    insert into durable.journal as j (execution_id, seq, attempt, recorded_at, run_at, worker_id, seconds, kind, path, value, error, target, data_seq)
-    select execution_id, seq, attempt, durable.clock(), durable.clock() + make_interval(secs => delay), $13::uuid, seconds, kind, path,
-           value, error, target, data_seq
+    insert into durable.journal as j (execution_id, seq, attempt, recorded_at, run_at, worker_id, seconds, kind, path, value, error, target, data_seq, key)
+    select execution_id, seq, attempt, durable.clock(), durable.clock() + make_interval(secs => delay), $14::uuid, seconds, kind, path,
+           value, error, target, data_seq, key
       from held
         on conflict (execution_id, seq) do update set seq = excluded.seq
            where (j.path, j.kind, j.attempt) = (excluded.path, excluded.kind, excluded.attempt)

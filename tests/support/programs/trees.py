@@ -18,7 +18,7 @@ import signal
 import sys
 from datetime import timedelta
 
-from tests.engine.trees import tree
+from tests.engine.trees import storm_tree
 from tests.support.calls import CallLog
 from tests.support.programs.worker import Worker
 from tests.support.report import say
@@ -30,7 +30,7 @@ def main() -> None:
     seeds = range(*options.pop("seeds"))
     options["lease"] = timedelta(seconds=options["lease"])
     calls = CallLog()
-    worker = Worker(dsn, workflows=[tree(seed, far=far, log=calls.log) for seed in seeds], **options)
+    worker = Worker(dsn, workflows=[storm_tree(seed, far, calls.log) for seed in seeds], **options)
     while True:
         pid = os.fork()
         if pid == 0:
