@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import functools
 import hashlib
 import random
@@ -37,20 +38,25 @@ EFFECTS_MAX = 10_000  # of one body: all of them are read again each time it wak
 _DIGEST_LETTERS = 16
 _encode = msgspec.json.Encoder().encode
 
+_WITHIN_CALL: contextvars.ContextVar[str | None] = contextvars.ContextVar("durable_within_call", default=None)
+
 
 def effects() -> Effects:
     """The effects of the step whose body calls this. Raises `UsageError` elsewhere."""
     context = CURRENT.get()
     body = None if context is None else context.body
     if context is None or body is None:
-        raise UsageError("this can be awaited only in the body of a step, an `async def` that the engine runs.")
+        raise UsageError("this can be awaited only in the body of a step, an `async def`. One in a thread cannot wait.")
     if body.run.loop is not asyncio.get_running_loop():
-        raise UsageError(
-            "this was awaited in another event loop than that of the engine: a step in a thread cannot wait."
-        )
+        raise UsageError("this was awaited in another event loop than that of the engine. Await it in the body itself.")
     if body.over:
         raise UsageError(
             f"this was awaited by something that the body of {context.path!r} has left behind. Await it there."
+        )
+    if (called := _WITHIN_CALL.get()) is not None:
+        raise UsageError(
+            f"this was awaited within run({called!r}), whose answer is recorded as a whole: when the body runs again, what is "
+            "inside is not called, and others would get its answers. Await it in the body itself."
         )
     if body.effects is None:
         body.effects = Effects(body, context.path, context.attempt)
@@ -62,8 +68,8 @@ class _Pause:
 
     __slots__ = ("due", "over", "timer")
 
-    def __init__(self, seconds: float, loop: asyncio.AbstractEventLoop) -> None:
-        self.due = loop.time() + seconds
+    def __init__(self, due: float, loop: asyncio.AbstractEventLoop) -> None:
+        self.due = due
         self.over: asyncio.Future[None] = loop.create_future()
         self.timer: asyncio.Task[None] | None = None
 
@@ -76,6 +82,8 @@ class Effects:
         "_body",
         "_busy",
         "_closed",
+        "_count",
+        "_held_by",
         "_in_flight",
         "_keys",
         "_limit_left",
@@ -85,14 +93,17 @@ class Effects:
         "_run",
         "_strand",
         "_turns",
+        "_waiters",
         "loop",
         "stopped_by",
-        "suspended_for",
+        "suspended_until",
     )
 
     def __init__(self, body: Body, path: str, attempt: int) -> None:
         self.loop = body.run.loop
-        self.suspended_for: float | None = None  # seconds until the body is to run again; None while it may go on
+        self.suspended_until: float | None = (
+            None  # when the body is to run again, by the loop's clock; None: it may go on
+        )
         self.stopped_by: Exception | None = None  # why the body was ended otherwise: not its own doing
         self._body = body
         self._run: Interpreter = body.run
@@ -100,13 +111,18 @@ class Effects:
         self._path = path
         self._attempt = attempt
         self._keys: dict[str, int] = {}
+        self._count = 0
         self._in_flight: set[str] = set()
+        self._waiters: dict[
+            str, asyncio.Task[Any] | None
+        ] = {}  # by the name of a wait: the task that has used it first
         self._pauses: dict[str, _Pause] = {}
         self._limit_left = 0.0
         self._busy = 0  # effects that are being done or recorded
         self._turns = 0  # of the loop, until it is looked whether the body only waits
         self._resting = False
         self._closed = False
+        self._held_by: Interruption | None = None  # why nothing new may begin
 
     # --- Sleeping -----------------------------------------------------------------------------------------------
 
@@ -122,26 +138,30 @@ class Effects:
 
     async def _sleep(self, key: str, seconds: Callable[[], Coroutine[Any, Any, float]]) -> None:
         for record in self._recorded(key):
-            await self._pause(key, record.delay or 0.0)
+            await self._pause(record)
             return
         with self._at_work():
             delay = max(await seconds(), 0.0)
-            await self._write(Record(self._take_seq(), self._path, "waiting", self._attempt, delay=delay, key=key))
-        await self._pause(key, delay)
+            record = Record(self._take_seq(), self._path, "waiting", self._attempt, delay=delay, key=key)
+            await self._write(record)
+        await self._pause(record)
 
-    async def _pause(self, key: str, seconds: float) -> None:
-        """Wait, in place while anything else of the execution is busy."""
+    async def _pause(self, record: Record) -> None:
+        """Wait until what *record* promises is due, in place while anything else of the execution is busy."""
         self._refuse_ended()
-        if seconds <= 0:
+        key, due = record.key or "", self._run.due(record)
+        if due <= self.loop.time():
             return
-        pause = self._pauses[key] = _Pause(seconds, self.loop)
+        pause = self._pauses[key] = _Pause(due, self.loop)
         self._look_soon()
         try:
             await pause.over
+            self._run.dues[record.seq] = 0.0  # it has passed, also where time is virtual
         finally:
             del self._pauses[key]
             if pause.timer is not None:
                 pause.timer.cancel()
+            self._wake()  # whatever has ended this wait, the body goes on, or comes to its end
             self._look_soon()  # others may still wait
 
     # --- Calls that are made once -------------------------------------------------------------------------------
@@ -169,35 +189,32 @@ class Effects:
                 last = tried[-1]
                 if last.delay is None:
                     raise RunFailed(name, last.failure)
-                await self._pause(key, last.delay)
+                await self._pause(last)
+            await self._may_begin()
             with self._at_work():
+                within = _WITHIN_CALL.set(name)
                 try:
-                    self._run.may_begin(self._strand)
-                except Interruption as reason:
-                    await self._stop(reason)
-                try:
-                    result = codec.encode(await self._run.runner.call(function, args, self._path, key), kind)
+                    returned = await self._run.runner.call(function, args, self._path, key)
                 except Exception as error:
                     delay = retry.next_delay(len(tried) + 1, error, random.uniform(-1, 1))
                     seconds = None if delay is None else delay.total_seconds()
                     failure = Failure.of(error)
                     text = _encode(failure).decode()
-                    record = Record(
-                        self._take_seq(),
-                        self._path,
-                        "tried",
-                        self._attempt,
-                        error=text,
-                        delay=seconds,
-                        key=key,
-                    )
+                    seq = self._take_seq()
+                    record = Record(seq, self._path, "tried", self._attempt, error=text, delay=seconds, key=key)
                     await self._write(record)
                     if delay is None:
                         raise RunFailed(name, failure) from error
                     tried.append(record)
-                else:
-                    await self._write(Record(self._take_seq(), self._path, "ran", self._attempt, value=result, key=key))
-                    return codec.decode(result, kind)
+                    continue
+                finally:
+                    _WITHIN_CALL.reset(within)
+                try:
+                    result = codec.encode(returned, kind)
+                except EncodeError as error:
+                    raise NonRetryable(f"run({name!r}): what it returned cannot be stored: {error}") from error
+                await self._write(Record(self._take_seq(), self._path, "ran", self._attempt, value=result, key=key))
+                return codec.decode(result, kind)
 
     # --- Keys and records ---------------------------------------------------------------------------------------
 
@@ -205,7 +222,8 @@ class Effects:
         """The key of the next effect of this name, by its occurrence in the body."""
         self._refuse_ended()
         count = self._keys[name] = self._keys.get(name, 0) + 1
-        if len(self._keys) > EFFECTS_MAX or count > EFFECTS_MAX:
+        self._count += 1
+        if self._count > EFFECTS_MAX:
             raise NonRetryable(
                 f"the body of {self._path!r} has more than {EFFECTS_MAX:,} effects. Use several steps, or a loop."
             )
@@ -215,10 +233,11 @@ class Effects:
     def _waiting(self, kind: str, own: str | None) -> Generator[str]:
         """The key of a wait, for as long as it lasts. *own* is the author's name for it."""
         name = kind if own is None else f"{kind}:{own}"
-        if name in self._in_flight:
+        task = asyncio.current_task()
+        if name in self._in_flight or self._waiters.setdefault(name, task) is not task:
             raise AmbiguousEffect(
-                f"the body of {self._path!r} waits by {kind}() twice at the same time. Which of them is which "
-                "could change when it runs again. Give each a key= of its own."
+                f"the body of {self._path!r} waits by {kind}() in several of its tasks. Which of them is which could "
+                "change when it runs again. Give each a key= of its own."
             )
         self._in_flight.add(name)
         try:
@@ -240,17 +259,33 @@ class Effects:
         try:
             await self._run.write(self._strand, record)
         except Exception as error:
-            await self._stop(error)
+            self._end(error)
+            await self._for_ever()
         self._refuse_ended()
 
-    async def _stop(self, reason: Exception) -> NoReturn:
+    # --- What ends a body --------------------------------------------------------------------------------------
+
+    async def _may_begin(self) -> None:
+        """Go on if something new may begin. If not, the body is ended, once its calls that are under way are recorded."""
+        try:
+            self._run.may_begin(self._strand)
+        except Interruption as reason:
+            self._held_by = self._held_by or reason
+            if not self._busy:
+                self._end(reason)
+            await self._for_ever()
+
+    def _end(self, reason: Exception) -> None:
         """End the body because of something that is no doing of the author's, whose code must not catch it."""
-        if self.stopped_by is None:
-            self.stopped_by = reason
-            if self._strand.task is not None:
-                self._strand.task.cancel()
+        if self._closed or self.ended:
+            raise asyncio.CancelledError  # its task does something else by now
+        self.stopped_by = reason
+        if self._strand.task is not None:
+            self._strand.task.cancel()
+
+    async def _for_ever(self) -> NoReturn:
         while True:
-            await self.loop.create_future()
+            await self.loop.create_future()  # until the cancellation comes
 
     # --- Being busy, resting, and letting go --------------------------------------------------------------------
 
@@ -258,30 +293,35 @@ class Effects:
     def _at_work(self) -> Generator[None]:
         """Something is being done: the body does not only wait."""
         self._refuse_ended()
+        task = asyncio.current_task()
+        before = 0 if task is None else task.cancelling()
         self._busy += 1
-        if self._resting:
-            self._wake()
+        self._wake()
         try:
             yield
         finally:
             self._busy -= 1
+            if self._held_by is not None and not self._busy and not self.ended and not self._closed:
+                self._end(self._held_by)
             self._look_soon()
+        if task is not None and task.cancelling() > before:
+            raise asyncio.CancelledError  # a write, or a thread, has waited it out: the body is to hear of it now
 
     @property
     def ended(self) -> bool:
         """Whether the body was ended by us: what comes of it counts for nothing."""
-        return self.suspended_for is not None or self.stopped_by is not None
+        return self.suspended_until is not None or self.stopped_by is not None
 
     def _refuse_ended(self) -> None:
-        if self.ended or self._closed:
+        if self.ended or self._closed or self._strand.over:
             raise asyncio.CancelledError  # the body has swallowed it, or something that it has left behind goes on
 
     def _look_soon(self) -> None:
         """Look whether the body only waits, once whatever is ready to run has run: others may be about to do something, or have
         failed, which takes a few turns of the loop to reach the body."""
         if not self._turns:
-            self._turns = TURNS
             self.loop.call_soon(self._turn)
+        self._turns = TURNS
 
     def _turn(self) -> None:
         self._turns = 0 if self._busy else self._turns - 1
@@ -318,7 +358,8 @@ class Effects:
             self._run.activity.wake(self._let_go)
             limit = self._body.limit
             if limit is not None and not limit.expired():
-                limit.reschedule(self.loop.time() + self._limit_left)
+                with contextlib.suppress(RuntimeError):  # the body has left it
+                    limit.reschedule(self.loop.time() + self._limit_left)
 
     def _stop_limit(self) -> None:
         """A step's timeout does not count the time in which its body only waits."""
@@ -330,7 +371,7 @@ class Effects:
     def _let_go(self) -> None:
         """Nothing in the execution can go on: end the body. It runs again when there is something."""
         self._resting = False
-        self.suspended_for = max(min(pause.due for pause in self._pauses.values()) - self.loop.time(), 0.0)
+        self.suspended_until = min(pause.due for pause in self._pauses.values())
         if self._strand.task is not None:
             self._strand.task.cancel()
 
@@ -341,6 +382,7 @@ class Effects:
             self._run.activity.wake(self._let_go)
         self._closed = True
         for pause in self._pauses.values():
+            pause.over.cancel()  # whatever still waits for it was left behind
             if pause.timer is not None:
                 pause.timer.cancel()
 

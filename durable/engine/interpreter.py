@@ -62,7 +62,9 @@ class Interpreter:
 
     __slots__ = (
         "_activity",
+        "_began",
         "definition",
+        "dues",
         "engine",
         "failure",
         "journal",
@@ -92,6 +94,10 @@ class Interpreter:
         self.failure: Failure | None = None  # why the execution is being ended
         self.loop = asyncio.get_running_loop()
         self._activity: Activity | None = None
+        self._began = self.loop.time()
+        self.dues: dict[
+            int, float
+        ] = {}  # by the numbers of records: when what they promise is due, by the loop's clock
         self.root = Strand()
 
     @property
@@ -100,6 +106,10 @@ class Interpreter:
         if self._activity is None:
             self._activity = Activity()
         return self._activity
+
+    def due(self, record: Record) -> float:
+        """When what *record* promises is due, by the loop's clock. Not too early: what was read was read before we began."""
+        return self.dues.get(record.seq, self._began + (record.delay or 0.0))
 
     # --- From beginning to end ----------------------------------------------------------------------------------
 
@@ -292,6 +302,7 @@ class Interpreter:
             await entering
         self.may_begin(strand)
         subject = self.subject
+        body = Body(self, strand) if step.runs_in == "loop" else None
         context = Context(
             subject.execution_id,
             subject.workflow,
@@ -301,7 +312,7 @@ class Interpreter:
             max_attempts,
             self.engine,
             self.failure,
-            body := Body(self, strand),
+            body,
         )
         may_begin = self.journal.may_begin if strand is self.root else functools.partial(self.may_begin, strand)
         began = time.perf_counter()
@@ -310,15 +321,16 @@ class Interpreter:
                 self.runner.attempt(step, value.text, context, may_begin, strand.item), strand
             )
         finally:
-            body.over = True
-            if body.effects is not None:
-                body.effects.close()
-        if body.effects is not None and body.effects.ended:
+            if body is not None:
+                body.over = True
+                if body.effects is not None:
+                    body.effects.close()
+        if body is not None and (effects := body.effects) is not None and effects.ended:
             if self._stopped(strand):
                 raise asyncio.CancelledError
-            if body.effects.stopped_by is not None:
-                raise body.effects.stopped_by
-            return Blocked(body.effects.suspended_for or 0.0)
+            if effects.stopped_by is not None:
+                raise effects.stopped_by
+            return Blocked(max((effects.suspended_until or 0.0) - self.loop.time(), 0.0))
         seconds = time.perf_counter() - began
         if reply is None:
             assert error is not None
@@ -399,6 +411,8 @@ class Interpreter:
             await self.journal.record(*records)
             for record in records:
                 self.subject.history.add(record)
+                if record.key is not None and record.delay is not None:
+                    self.dues[record.seq] = self.loop.time() + record.delay
             self.subject.crashes = 0
 
 

@@ -109,6 +109,8 @@ class _CrashingJournal(MemoryJournal):
     def begin_anew(self, point: Point | None) -> None:
         self.point = point
         self.crashed = asyncio.Event()
+        self._standing: list[asyncio.Future[None]] = []  # what stands still since the crash
+        self._buried = False
         self.writes = 0
 
     async def _write(self, write: Callable[[], None]) -> None:
@@ -123,7 +125,17 @@ class _CrashingJournal(MemoryJournal):
     async def _reach(self, point: Point) -> None:
         if self.crashed.is_set() or self.point == point:
             self.crashed.set()
-            await asyncio.get_running_loop().create_future()  # for ever: the world has stopped
+            if self._buried:
+                raise asyncio.CancelledError
+            still: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._standing.append(still)
+            await still  # for ever: the world has stopped
+
+    def bury(self) -> None:
+        """End what stands still, also where a cancellation does not reach it: a TaskGroup passes only the first one on."""
+        self._buried = True
+        for still in self._standing:
+            still.cancel()
 
 
 class _Life:
@@ -179,6 +191,8 @@ class _Life:
         finally:
             for task in (working, crash):
                 task.cancel()
+            if dying.crashed.is_set():
+                dying.bury()
             await asyncio.wait({working, crash})
             if not working.cancelled():
                 working.exception()  # a dead worker's errors are nobody's

@@ -74,6 +74,8 @@ class MemoryJournal:
         """Skip to when there is something to do. Returns the history, and what is left of *timeout*, in seconds."""
         self._stopping = self._dead = False
         self.claims += 1
+        if any(record.kind == "failing" for record in self._records.values()):
+            timeout = None  # it is being ended already
         self._deadline = timeout
         wake_at = self._wake_at if timeout is None else min(self._wake_at, timeout)
         self._skipped += max(wake_at - self.now, 0.0)

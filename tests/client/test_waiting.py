@@ -272,7 +272,7 @@ async def test_a_body_is_told_what_it_may_not_await(checked: str) -> None:
     async with Durable(checked, workflows=[workflow]) as engine:
         await (await engine.start(workflow, {})).result(GUARD)
     assert len(refused) == 4
-    assert "a step in a thread cannot wait" in refused[0]
+    assert "One in a thread cannot wait" in refused[0]
     assert "Give a timedelta" in refused[1]
     assert "time zone" in refused[2]
     assert "has no name" in refused[3]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from typing import Any
 
@@ -10,9 +11,10 @@ import pytest
 
 import durable
 from durable import Retry, UsageError, Workflow, days, hours, seconds
-from durable.engine.journal import Blocked, Completed
+from durable.engine.journal import Blocked, Completed, Record
 from durable.errors import ClaimLost, Interruption
 from durable.testing import MemoryJournal, run
+from tests.engine.cases import silent
 from tests.engine.test_strands import Guarded, go_on, paths
 
 Flow = Workflow[Any, Any]
@@ -35,6 +37,128 @@ async def test_a_body_that_only_waits_lets_go_for_as_long_as_it_is_to_wait() -> 
     outcome = await go_on(flow(body), MemoryJournal())
     assert isinstance(outcome, Blocked)
     assert outcome.delay == pytest.approx(7200, abs=1)
+
+
+class Pausing(MemoryJournal):
+    """A journal in which time passes as in life, and writes take so many seconds."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        super().__init__()
+        self.seconds = seconds
+
+    async def pause(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    async def record(self, *records: Record) -> None:
+        await super().record(*records)
+        end = asyncio.get_running_loop().time() + self.seconds
+        while (left := end - asyncio.get_running_loop().time()) > 0:
+            with contextlib.suppress(asyncio.CancelledError):  # a write is not interrupted
+                await asyncio.sleep(left)
+
+
+async def test_a_body_that_gives_up_a_sleep_is_busy_again() -> None:
+    # When the others come to rest, nothing may take it for one that still waits.
+    workflow: Flow = Workflow("flow")
+    both = workflow.parallel("both", merge="collect")
+
+    @both.step
+    async def impatient(data: Any) -> str:
+        try:
+            async with asyncio.timeout(0.1):
+                await durable.sleep(hours(1))
+        except TimeoutError:
+            await asyncio.sleep(0.2)
+        return "went on"
+
+    @both.step
+    async def sibling(data: Any) -> None:
+        await asyncio.sleep(0.2)
+
+    outcome = await go_on(workflow, Pausing())
+    assert isinstance(outcome, Completed)
+
+
+async def test_a_cancellation_that_came_during_a_write_is_heard_after_it() -> None:
+    heard: list[str] = []
+
+    async def body() -> None:
+        try:
+            async with asyncio.timeout(0.05):
+                await durable.run(once)
+                heard.append("nothing")
+        except TimeoutError:
+            heard.append("the timeout")
+
+    outcome = await go_on(flow(body), Pausing(0.2))
+    assert isinstance(outcome, Completed)
+    assert heard == ["the timeout"]
+
+
+async def test_waits_without_keys_in_several_tasks_are_refused_even_if_they_do_not_overlap() -> None:
+    async def body() -> None:
+        await asyncio.create_task(durable.sleep(seconds(0)))  # type: ignore[arg-type]
+        await asyncio.create_task(durable.sleep(hours(1)))  # type: ignore[arg-type]
+
+    ended = await run(flow(body), {})
+    assert ended.failure is not None
+    assert ended.failure.type == "durable.errors.AmbiguousEffect"
+
+
+async def test_an_effect_within_a_call_that_is_made_once_is_refused() -> None:
+    async def inner() -> None:
+        await durable.sleep(seconds(0.01))
+
+    async def body() -> None:
+        await durable.run(inner)
+
+    ended = await run(flow(body), {})
+    assert ended.failure is not None
+    assert "within run('inner')" in ended.failure.message
+
+
+async def test_what_was_slept_is_not_slept_again_by_the_next_attempt() -> None:
+    async def body() -> None:
+        await durable.sleep(seconds(0.2))
+        if durable.context().attempt < 4:
+            raise ValueError("again")
+
+    began = asyncio.get_running_loop().time()
+    outcome = await go_on(flow(body, retry=Retry(4, delay=seconds(0), jitter=0)), Pausing())
+    assert isinstance(outcome, Completed)
+    assert 0.2 <= asyncio.get_running_loop().time() - began < 0.6
+
+
+async def test_a_compensation_may_sleep_beyond_the_deadline_of_its_workflow() -> None:
+    async def undo(data: Any) -> None:
+        await durable.sleep(hours(5))
+
+    async def nap(data: Any) -> None:
+        await durable.sleep(days(1))
+
+    workflow: Flow = Workflow("flow", timeout=hours(1))
+    workflow.step(compensate=undo, name="book")(silent)
+    workflow.step(nap)
+    ended = await run(workflow, {})
+    assert ended.status.value == "compensated"
+    assert ended.seconds == pytest.approx(6 * 3600, abs=5)
+
+
+async def test_a_result_of_a_call_that_cannot_be_stored_is_not_asked_for_again() -> None:
+    calls = 0
+
+    async def lock() -> Any:
+        nonlocal calls
+        calls += 1
+        return asyncio.Lock()
+
+    async def body() -> None:
+        await durable.run(lock, retry=Retry(5, delay=seconds(0)))
+
+    ended = await run(flow(body, retry=Retry(5, delay=seconds(0))), {})
+    assert ended.failure is not None
+    assert ended.failure.type == "durable.errors.NonRetryable"
+    assert calls == 1
 
 
 async def test_the_wait_that_ends_first_wakes_the_execution() -> None:

@@ -38,7 +38,7 @@ with given as materialized (
            value, error, target, data_seq, key
       from held
         on conflict (execution_id, seq) do update set seq = excluded.seq
-           where (j.path, j.kind, j.attempt) = (excluded.path, excluded.kind, excluded.attempt)
+           where (j.path, j.kind, j.attempt) = (excluded.path, excluded.kind, excluded.attempt) and j.key is not distinct from excluded.key
     returning execution_id, seq
 )
 select n
