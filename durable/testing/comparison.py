@@ -89,7 +89,7 @@ class _Told:
 
     def _name(self, failure: Failure) -> Any:
         essence = _essence(failure)
-        if self._names and essence[0] == TOO_MANY:
+        if self._names and essence[0] == TOO_MANY and essence not in self._names:
             return TOO_MANY, essence[1].partition(". The last one")[0]
         return self._names.get(essence, essence)
 

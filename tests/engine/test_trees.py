@@ -95,6 +95,6 @@ async def test_a_tree_tells_its_log_of_each_call() -> None:
 
 
 @given(SEEDS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, derandomize=True)
 def test_any_workflow_whose_bodies_wait_ends_the_same_when_workers_crash_now_and_then(seed: int) -> None:
     asyncio.run(crash_everywhere(tree(seed, waits=True), INPUT, first_crashes=5, second_crashes=5))
