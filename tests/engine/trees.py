@@ -38,9 +38,9 @@ def tree(seed: int, *, far: timedelta = FAR, log: Log | None = None, waits: bool
     return workflow
 
 
-def storm_tree(seed: int, far: timedelta, log: Log | None = None) -> Workflow[Any, Any]:
-    """The workflow of *seed*; the bodies of every fourth one wait."""
-    return tree(seed, far=far, log=log, waits=seed % 4 == 1)
+def storm_tree(seed: int, far: timedelta, waits: bool, log: Log | None = None) -> Workflow[Any, Any]:
+    """The workflow of *seed*; with *waits*, the bodies of every fourth one wait."""
+    return tree(seed, far=far, log=log, waits=waits and seed % 4 == 1)
 
 
 @dataclass(frozen=True, slots=True)

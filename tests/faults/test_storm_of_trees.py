@@ -54,6 +54,7 @@ class Storm:
     first: int
     trees: list[Workflow[Any, Any]]
     rng: random.Random
+    waits: bool
     kills: int = 0
     end_seconds: float = 0.0
     over: asyncio.Event = field(default_factory=asyncio.Event)
@@ -90,7 +91,7 @@ class Storm:
                 await handle.result()
 
     async def _post(self) -> None:
-        options = json.dumps({**OPTIONS, "seeds": [self.first, self.first + len(self.trees)]})
+        options = json.dumps({**OPTIONS, "waits": self.waits, "seeds": [self.first, self.first + len(self.trees)]})
         async with await Program.start("tests.support.programs.trees", self.dsn, options) as program:
             while not self.ended.is_set():
                 await self._live(program)
@@ -153,21 +154,21 @@ def _faults(workflow: Workflow[Any, Any], row: Any, traces: Traces, plain: Run) 
 
 
 @pytest.mark.parametrize(
-    ("seconds", "trees", "kills_min"),
+    ("seconds", "trees", "kills_min", "waits"),
     [
-        pytest.param(10, 60, 4),
-        pytest.param(200, 300, 100, marks=[pytest.mark.stress, pytest.mark.timeout(480)]),
+        pytest.param(10, 60, 4, False),
+        pytest.param(200, 300, 100, True, marks=[pytest.mark.stress, pytest.mark.timeout(480)]),
     ],
 )
 async def test_random_trees_end_as_if_nothing_had_happened_when_workers_are_killed_again_and_again(
-    database: str, ledger: Ledger, seconds: float, trees: int, kills_min: int
+    database: str, ledger: Ledger, seconds: float, trees: int, kills_min: int, waits: bool
 ) -> None:
     seed = int(os.environ.get("STORM", random.randrange(2**31)))
     rng = random.Random(seed)
     first = rng.randrange(2**31)
     await watch_calls(ledger.connection)
     began = time.monotonic()
-    storm = Storm(database, first, [storm_tree(first + index, FAR) for index in range(trees)], rng)
+    storm = Storm(database, first, [storm_tree(first + index, FAR, waits) for index in range(trees)], rng, waits)
     await storm.rage(seconds)
     faults, figures = await judge(storm, ledger)
     print(

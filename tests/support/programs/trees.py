@@ -4,8 +4,9 @@ It forks a worker and, whenever that is killed, the next: to build and check the
 many. It says `born` with the worker's pid and `died` with its pid and status; the worker says `ready`. When one ends
 otherwise than by SIGKILL, the program ends with its status.
 
-Options are those of the program `worker`, and: `seeds`, the first tree and the one after the last, and `far`, the pause of a
-retry that gives up the slot, in seconds. Every body is written down (see `tests.support.calls`).
+Options are those of the program `worker`, and: `seeds`, the first tree and the one after the last, `far`, the pause of a
+retry that gives up the slot, in seconds, and `waits`, whether some bodies wait. Every body is written down (see
+`tests.support.calls`).
 """
 
 from __future__ import annotations
@@ -27,10 +28,11 @@ from tests.support.report import say
 def main() -> None:
     dsn, options = sys.argv[1], json.loads(sys.argv[2])
     far = timedelta(seconds=options.pop("far"))
+    waits = options.pop("waits")
     seeds = range(*options.pop("seeds"))
     options["lease"] = timedelta(seconds=options["lease"])
     calls = CallLog()
-    worker = Worker(dsn, workflows=[storm_tree(seed, far, calls.log) for seed in seeds], **options)
+    worker = Worker(dsn, workflows=[storm_tree(seed, far, waits, calls.log) for seed in seeds], **options)
     while True:
         pid = os.fork()
         if pid == 0:
