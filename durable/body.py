@@ -26,7 +26,7 @@ async def sleep(duration: timedelta, *, key: str | None = None) -> None:
 
     Never shorter, by the clock of the database. A long sleep occupies no slot: the body is cancelled, so that its ``finally``
     and ``async with`` run, and runs again from the top when the time has come. A step's `timeout` does not count it. *key*
-    tells apart sleeps that are in flight at the same time in one body, as in a `gather`: without it, `AmbiguousEffect`.
+    tells apart the sleeps of several tasks of one body, as in a `gather`: without it, they are an `AmbiguousEffect`.
 
     Raises `UsageError` outside a step's body, and when *duration* is no `timedelta`. If cancelled, the sleep goes on by the
     clock, and the next run of the body waits for the rest.
@@ -64,6 +64,7 @@ async def run(function: Callable[..., Any], /, *args: Any, name: str | None = No
     A call is known by its *name* (default: the function's), its arguments, and which one it is of several that are equal; so it
     may be made in a `gather` or TaskGroup. Results and arguments are data as between steps; the result is read as the
     function's annotation says. *retry* is for this call alone (default: one try), and its tries are counted across crashes.
+    What it calls must not wait by itself: that is a `UsageError`.
 
     Raises `RunFailed` when the last try has failed; the next attempt of the step makes the call anew. Raises `UsageError`
     outside a step's body, and `NonRetryable` when arguments or result cannot be stored. If cancelled, the call is cancelled and

@@ -137,7 +137,7 @@ class RunFailed(DurableError):
 
 
 class AmbiguousEffect(DurableError):
-    """Two waits of one body are in flight at the same time, and nothing tells which of them is which."""
+    """Several tasks of one body wait by the same name, and nothing tells which of them is which."""
 
 
 class DeadlineExceeded(DurableError):

@@ -23,6 +23,7 @@ import msgspec
 
 from durable.engine.context import CURRENT, Body
 from durable.engine.journal import Record
+from durable.engine.strands import IN_PLACE, Strand
 from durable.errors import AmbiguousEffect, EncodeError, Interruption, NonRetryable, RunFailed, UsageError
 from durable.model.definition import UNANNOTATED
 from durable.model.failure import Failure
@@ -30,9 +31,7 @@ from durable.model.retry import Retry
 
 if TYPE_CHECKING:
     from durable.engine.interpreter import Interpreter
-    from durable.engine.strands import Strand
 
-NEAR = 0.25  # seconds; for so short a pause a slot is not given up
 TURNS = 16  # of the loop; a gather or a TaskGroup passes an error on in two
 EFFECTS_MAX = 10_000  # of one body: all of them are read again each time it wakes
 _DIGEST_LETTERS = 16
@@ -331,7 +330,7 @@ class Effects:
             self._look()
 
     def _look(self) -> None:
-        far = all(pause.due - self.loop.time() > NEAR for pause in self._pauses.values())
+        far = all(pause.due - self.loop.time() > IN_PLACE for pause in self._pauses.values())
         if far and not self._busy and not self._resting:
             self._resting = True
             self._stop_limit()
@@ -341,11 +340,8 @@ class Effects:
         for pause in self._pauses.values():
             if pause.timer is None:
                 left = max(pause.due - self.loop.time(), 0.0)
-                pause.timer = self.loop.create_task(self._in_place(left))
+                pause.timer = asyncio.ensure_future(self._run.journal.pause(left))
                 pause.timer.add_done_callback(functools.partial(self._passed, pause))
-
-    async def _in_place(self, seconds: float) -> None:
-        await self._run.journal.pause(seconds)
 
     def _passed(self, pause: _Pause, timer: asyncio.Task[None]) -> None:
         if not timer.cancelled() and not pause.over.done():

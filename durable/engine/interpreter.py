@@ -24,7 +24,7 @@ from durable.engine import composites, concurrency, ending
 from durable.engine.context import Body, Context, Engine
 from durable.engine.journal import Blocked, Completed, Journal, Outcome, Past, Record, Subject, Value
 from durable.engine.step_runner import NotBegun, StepRunner
-from durable.engine.strands import Activity, NodeFailed, Strand
+from durable.engine.strands import IN_PLACE, Activity, NodeFailed, Strand
 from durable.errors import GotoRefused, StepAborted, WorkerCrashed
 from durable.model.definition import (
     VISITS_MAX,
@@ -44,7 +44,6 @@ from durable.model.paths import visited
 
 T = TypeVar("T")
 
-RETRY_IN_PLACE = 0.25  # seconds; a shorter pause is not worth giving up the slot and claiming it again
 _NOTHING = Past()
 _encode = msgspec.json.Encoder().encode
 
@@ -280,7 +279,7 @@ class Interpreter:
 
     async def _retry_pause(self, delay: float, record: Record | None, strand: Strand) -> Blocked | None:
         """Wait for the next attempt, which *record*, not written yet, promises. `Blocked` when the execution is to let go."""
-        far = delay > RETRY_IN_PLACE
+        far = delay > IN_PLACE
         if far and strand is self.root:
             return Blocked(delay, record)
         if record is not None:

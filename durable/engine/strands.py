@@ -15,6 +15,8 @@ from durable.engine.journal import Record
 from durable.errors import ClaimLost, Interruption, StoreUnavailable
 from durable.model.failure import Failure
 
+IN_PLACE = 0.25  # seconds; for so short a pause it is not worth giving up the slot and claiming it again
+
 _NOT_OURS = (ClaimLost, StoreUnavailable)  # nothing can be written any more, so nothing needs to be waited for
 
 

@@ -30,7 +30,9 @@ from durable.model.definition import (
     Signature,
     Source,
     Step,
+    may_jump,
     parts_of,
+    targets_of,
 )
 from durable.model.fit import fits
 from durable.model.gotos import returns_goto
@@ -98,7 +100,7 @@ def _check_block(here: _Place, block: Block, flow: _Flow) -> _Flow:
         raise DefinitionError(f"{here.label} has no steps. Declare at least one, e.g. with its .step decorator.")
     kinds = [(_kind(node), f"{here.prefix}{node.name}", node.source) for node in block]
     _refuse_twice(here.workflow, kinds, "Rename one, or pass name=.")
-    here = replace(here, jumps=any(isinstance(node, Decision) or _targets(node) for node in block))
+    here = replace(here, jumps=may_jump(block))
     for node in block:
         flow = _check_node(here, node, flow)
         _check_targets(here, node, block)
@@ -115,19 +117,9 @@ def _refuse_twice(where: str, declared: Iterable[tuple[str, str, Source | None]]
         first[name] = source
 
 
-def _targets(node: Node) -> tuple[str, ...]:
-    match node:
-        case Decision():
-            return node.targets
-        case Parallel(into=Rule() as into) | Foreach(into=Rule() as into):
-            return into.targets
-        case _:
-            return ()
-
-
 def _check_targets(here: _Place, node: Node, block: Block) -> None:
     names = [other.name for other in block]
-    for target in _targets(node):
+    for target in targets_of(node):
         if target not in names:
             raise DefinitionError(
                 f'{here.workflow}: {_kind(node)} "{here.prefix}{node.name}" ({node.source}) may go to {target!r}, but its '

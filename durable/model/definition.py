@@ -206,6 +206,22 @@ def parts_of(node: Composite) -> Iterator[tuple[str | None, Block]]:
             yield None, node.block
 
 
+def targets_of(node: Node) -> tuple[str, ...]:
+    """The nodes that a `Goto` of *node* may lead to, as far as they can be read."""
+    match node:
+        case Decision():
+            return node.targets
+        case Parallel(into=Rule() as into) | Foreach(into=Rule() as into):
+            return into.targets
+        case _:
+            return ()
+
+
+def may_jump(block: Block) -> bool:
+    """Whether a `Goto` may lead about in *block*: then a node need not get what the one before it gives."""
+    return any(isinstance(node, Decision) or targets_of(node) for node in block)
+
+
 @dataclass(frozen=True, slots=True)
 class Definition:
     """A whole workflow, frozen. `shape` is the fingerprint of its tree (see `fingerprint`)."""

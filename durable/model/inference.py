@@ -25,6 +25,7 @@ from durable.model.definition import (
     Rule,
     Signature,
     Step,
+    may_jump,
 )
 from durable.model.signature import item_of
 
@@ -37,7 +38,7 @@ def infer(definition: Definition) -> Definition:
 
 def _block(block: Block, given: Any, item: Any) -> tuple[Block, Any]:
     """The block, and the type of what leaves it. *item* is what a foreach around it gives besides the data."""
-    jumps = any(isinstance(node, Decision) or getattr(getattr(node, "into", None), "targets", ()) for node in block)
+    jumps = may_jump(block)
     nodes: list[Node] = []
     for node in block:
         inferred, given = _node(node, UNANNOTATED if jumps else given, item)
