@@ -2,10 +2,10 @@
 
 from durable.app import Durable
 from durable.authoring import Workflow
-from durable.body import run, schedule_at, sleep
+from durable.body import run, schedule_at, sleep, wait_for_all, wait_for_any, wait_for_event
 from durable.client import Handle
 from durable.codec import Codec, JsonCodec
-from durable.current import cancel, get_execution, list_executions, start, start_many
+from durable.current import cancel, get_execution, list_executions, send_event, start, start_many
 from durable.data import append, assign, increment, update
 from durable.engine.context import Context, context
 from durable.errors import (
@@ -19,6 +19,7 @@ from durable.errors import (
     EncodeError,
     EngineNotRunning,
     ExecutionCancelled,
+    ExecutionEnded,
     ExecutionFailed,
     GotoRefused,
     IdConflict,
@@ -40,6 +41,7 @@ from durable.errors import (
     UnknownExecution,
     UnknownWorkflow,
     UsageError,
+    WaitTimeout,
     WorkerCrashed,
 )
 from durable.model.failure import Failure
@@ -69,6 +71,7 @@ __all__ = [
     "Err",
     "Execution",
     "ExecutionCancelled",
+    "ExecutionEnded",
     "ExecutionFailed",
     "Failure",
     "Goto",
@@ -103,6 +106,7 @@ __all__ = [
     "UnknownExecution",
     "UnknownWorkflow",
     "UsageError",
+    "WaitTimeout",
     "WorkerCrashed",
     "Workflow",
     "append",
@@ -118,8 +122,12 @@ __all__ = [
     "run",
     "schedule_at",
     "seconds",
+    "send_event",
     "sleep",
     "start",
     "start_many",
     "update",
+    "wait_for_all",
+    "wait_for_any",
+    "wait_for_event",
 ]

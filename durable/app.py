@@ -25,7 +25,7 @@ from durable.ids import new_token
 from durable.model.fingerprint import shape_of
 from durable.request import check_queue_name
 from durable.runtime.code import Code, judged
-from durable.runtime.listener import CANCELLED, ENDED, READY, Listener
+from durable.runtime.listener import ENDED, READY, TOLD, Listener
 from durable.runtime.supervisor import POLL_DEAF, POLL_HEALTHY, Supervisor
 from durable.runtime.waiter import Waiter
 from durable.store.executions import Executions, births
@@ -180,7 +180,7 @@ class Durable(Client):
         stack.push_async_callback(executions.close)
         codes = await self._judge_shapes(executions)
         commit = await stack.enter_async_context(_closing_in_time(GroupCommit(dsn, self._writers)))
-        channels = [READY, CANCELLED] if self._worker else []
+        channels = [READY, TOLD] if self._worker else []
         listener = Listener(dsn, process, channels, self._message, self._connected)
         runner = StepRunner(self._codec, threads=self._threads, processes=self._processes)
         stack.callback(runner.close)
@@ -262,7 +262,7 @@ class Durable(Client):
         elif parts.supervisor is not None:
             if channel == READY:
                 parts.supervisor.ready_message(message)
-            elif channel == CANCELLED:
+            elif channel == TOLD:
                 parts.supervisor.claim_told(UUID(hex=message))
 
     def _connected(self) -> None:

@@ -1,4 +1,4 @@
-"""What the body of a step may await: sleeps, and calls that are made once. `durable.sleep` and its siblings.
+"""What the body of a step may await: sleeps, events, and calls that are made once. `durable.sleep` and its siblings.
 
 The body runs again from the top when it wakes, and after a crash. What is here gives its recorded answer then; everything else
 in the body is done again. What must not be done twice belongs into a step of its own before the wait, or into `run`.
@@ -7,18 +7,21 @@ in the body is done again. What must not be done twice belongs into a step of it
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar, TypeVarTuple, Unpack, overload
 
 from durable.engine.effects import effects
-from durable.errors import UsageError
+from durable.errors import DecodeError, NonRetryable, UsageError
+from durable.model.answers import EVENT
+from durable.model.definition import UNANNOTATED
 from durable.model.retry import Retry
 
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
 
 _ONCE = Retry()
+_RAISE: Any = object()  # a timeout raises: None is a value like any other
 
 
 async def sleep(duration: timedelta, *, key: str | None = None) -> None:
@@ -78,3 +81,87 @@ async def run(function: Callable[..., Any], /, *args: Any, name: str | None = No
 
 def _name_of(function: Any) -> str | None:
     return getattr(function.func if isinstance(function, functools.partial) else function, "__name__", None)  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]
+
+
+async def wait_for_event(
+    name: str,
+    *,
+    timeout: timedelta | None = None,
+    timeout_value: Any = _RAISE,
+    type: Any = UNANNOTATED,
+    key: str | None = None,
+) -> Any:
+    """Wait for the event *name*, and return its payload; see `Client.send_event`. One that was sent before is given at once.
+
+    Each wait consumes one event, the earliest of its name, and its payload is recorded: the body gets the same one whenever it
+    runs again. *type* says as what the payload is read (default: its JSON form). *timeout* counts from the first time that the
+    body comes here; after it, the wait returns *timeout_value*, or raises `WaitTimeout` if none was given (the step's next
+    attempt then waits anew). An event that is there when the time has come beats it. *key* tells apart the waits of several
+    tasks of one body for the same event.
+
+    It occupies no slot, see `sleep`. Raises `UsageError` outside a step's body, `AmbiguousEffect`, and `NonRetryable` when the
+    payload is not of *type*. If cancelled, the event may have been consumed: the next run of the body gets it.
+    """
+    _check_names([name])
+    pairs = await _wait(f"event:{name}", key, [name], False, timeout, timeout_value)
+    return timeout_value if pairs is None else _read(name, pairs[0][1], type)
+
+
+async def wait_for_any(
+    names: Sequence[str],
+    *,
+    timeout: timedelta | None = None,
+    timeout_value: Any = _RAISE,
+    key: str | None = None,
+) -> Any:
+    """Wait for one of several events: the name and the payload of the one that was sent first. The others stay for whoever
+    waits for them. After *timeout* it returns *timeout_value* as it was given. Otherwise like `wait_for_event`."""
+    _check_names(names)
+    pairs = await _wait("any:" + ",".join(names), key, names, False, timeout, timeout_value)
+    if pairs is None:
+        return timeout_value
+    name = pairs[0][0].removeprefix(EVENT)
+    return name, _read(name, pairs[0][1], UNANNOTATED)
+
+
+async def wait_for_all(
+    names: Sequence[str],
+    *,
+    timeout: timedelta | None = None,
+    timeout_value: Any = _RAISE,
+    key: str | None = None,
+) -> Any:
+    """Wait for an event of each name: their payloads, by name. They are consumed together, once the last is there; none is when
+    the *timeout* comes first. Otherwise like `wait_for_event`."""
+    _check_names(names)
+    pairs = await _wait("all:" + ",".join(names), key, names, True, timeout, timeout_value)
+    if pairs is None:
+        return timeout_value
+    found = {topic.removeprefix(EVENT): payload for topic, payload in pairs}
+    return {name: _read(name, found[name], UNANNOTATED) for name in names}
+
+
+async def _wait(
+    kind: str, key: str | None, names: Sequence[str], every: bool, timeout: timedelta | None, timeout_value: Any
+) -> list[tuple[str, str]] | None:
+    given: Any = timeout
+    if given is not None and not isinstance(given, timedelta):
+        raise UsageError(f"timeout is {given!r}. Give a timedelta: minutes(15), days(7).")
+    seconds = None if timeout is None else max(timeout.total_seconds(), 0.0)
+    topics = [f"{EVENT}{name}" for name in names]
+    lenient = timeout_value is not _RAISE
+    return await effects().wait(kind, key, topics, every=every, timeout=seconds, lenient=lenient)
+
+
+def _read(name: str, payload: str, kind: Any) -> Any:
+    try:
+        return effects().codec.decode(payload, kind)
+    except DecodeError as error:
+        raise NonRetryable(f"the event {name!r} is not what the body takes: {error}") from error
+
+
+def _check_names(names: Any) -> None:
+    if isinstance(names, str) or not names or not all(isinstance(name, str) and name for name in names):
+        raise UsageError(f"the names of events are {names!r}. Give a list of non-empty strings.")
+    if len(set(names)) < len(names):
+        raise UsageError(f"the names of events are {names!r}, and one is there twice. Give each once.")

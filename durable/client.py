@@ -20,6 +20,7 @@ from durable.engine.journal import History, Subject
 from durable.errors import (
     EncodeError,
     ExecutionCancelled,
+    ExecutionEnded,
     ExecutionFailed,
     IdConflict,
     UnknownExecution,
@@ -27,17 +28,19 @@ from durable.errors import (
     UsageError,
 )
 from durable.ids import execution_uuid, new_token, shown_id
+from durable.model.answers import EVENT
 from durable.model.definition import Definition
 from durable.model.failure import Failure
 from durable.model.status import Change, Status, stored_sources
-from durable.request import Options, encode_tags, new_execution
-from durable.runtime.listener import CANCELLED, ENDED, READY, TIMER, Listener, channel_of
+from durable.request import Options, check_event_name, encode_tags, encoded, new_execution, once_of
+from durable.runtime.listener import ENDED, READY, TIMER, TOLD, Listener, channel_of
 from durable.runtime.owned import Ended
 from durable.runtime.supervisor import Supervisor
 from durable.runtime.waiter import Waiter
 from durable.store.connection import Row
 from durable.store.executions import Births, Executions, NewExecution, notify_in, start_in
 from durable.store.group_commit import GroupCommit
+from durable.store.messages import DELIVERING, post_in
 from durable.view import Execution, Page, execution_from, listed_from, steps_from
 
 In = TypeVar("In")
@@ -91,6 +94,10 @@ class Handle(Generic[Out]):
     async def cancel(self, reason: str | None = None, *, compensate: bool = False) -> bool:
         """See `Client.cancel`."""
         return await self._client.cancel(self.id, reason, compensate=compensate)
+
+    async def send_event(self, name: str, payload: Any = None, *, dedupe_key: str | None = None) -> bool:
+        """See `Client.send_event`."""
+        return await self._client.send_event(self.id, name, payload, dedupe_key=dedupe_key)
 
     def __repr__(self) -> str:
         return f"<Handle of execution {self.id!r}>"
@@ -278,7 +285,7 @@ class Client:
             raise _unknown(id)
         if row["changed"]:
             if row["claimed"]:
-                parts.listener.send(CANCELLED, execution_id.hex)
+                parts.listener.send(TOLD, execution_id.hex)
                 if parts.supervisor is not None:
                     parts.supervisor.claim_told(execution_id)
             elif compensate:
@@ -286,6 +293,62 @@ class Client:
             if not compensate:
                 self._tell_cancelled(parts, execution_id, reason, row["watchers"] or ())
         return bool(row["changed"])
+
+    async def send_event(
+        self,
+        id: str,
+        name: str,
+        payload: Any = None,
+        *,
+        dedupe_key: str | None = None,
+        connection: asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any] | None = None,
+        notify: bool = True,
+    ) -> bool:
+        """Send an event to an execution, whether it waits for it already or not: it is kept until it is waited for, and is
+        consumed once. When it returns, the event is durable.
+
+        Events of one name are consumed in the order in which they were sent. Under one *dedupe_key* an execution gets an event
+        of this name once. With *connection*, an asyncpg connection in a transaction of yours, the event is sent with its
+        commit; *notify* tells workers then, else they find it by polling.
+
+        True; False when it was sent before under this *dedupe_key*. Raises `UnknownExecution`, `ExecutionEnded`,
+        `EncodeError`, `PayloadTooLarge`, `UsageError`. While PostgreSQL is away it waits (with *connection* it raises what
+        asyncpg raises). If cancelled, the event may have been sent: give it a *dedupe_key* to be sure.
+        """
+        parts = self.parts()
+        execution_id = execution_uuid(id)
+        check_event_name(name)
+        once = once_of(name, dedupe_key)
+        text = encoded(payload, parts.codec, parts.payload_bytes_max)
+        try:
+            if connection is not None:
+                return await post_in(connection, id, name, text, dedupe_key, notify=notify)  # type: ignore[arg-type]
+            row = await parts.commit.write(
+                DELIVERING, execution_id, (execution_id, f"{EVENT}{name}", once, text), len(text)
+            )
+        except asyncpg.exceptions.NoDataFoundError as error:
+            raise _unknown(id) from error
+        except asyncpg.exceptions.ObjectNotInPrerequisiteStateError as error:
+            raise _ended(id) from error
+        except asyncpg.DataError as error:
+            raise EncodeError(f"PostgreSQL cannot store this event: {error}") from error
+        assert row is not None, "a message always has an outcome"
+        match row["outcome"]:
+            case "unknown":
+                raise _unknown(id)
+            case "ended":
+                raise _ended(id)
+            case outcome:
+                self._tell_of_mail(parts, execution_id, row["queue"])
+                return outcome == "sent" or dedupe_key is None  # else it was this very call, whose reply was lost
+
+    def _tell_of_mail(self, parts: Parts, execution_id: UUID, queue: str | None) -> None:
+        if parts.supervisor is not None:
+            parts.supervisor.woken(execution_id, queue)
+        elif queue is not None:
+            parts.listener.send(READY, queue)
+        else:
+            parts.listener.send(TOLD, execution_id.hex)
 
     def _tell_cancelled(self, parts: Parts, execution_id: UUID, reason: str | None, watchers: Sequence[UUID]) -> None:
         parts.waiter.ended(execution_id, Ended(Status.CANCELLED.value, reason=reason))
@@ -398,6 +461,10 @@ class Client:
 
 def _unknown(id: str) -> UnknownExecution:
     return UnknownExecution(f"there is no execution {id!r}")
+
+
+def _ended(id: str) -> ExecutionEnded:
+    return ExecutionEnded(f"execution {id!r} has ended: nobody in it would read what is sent to it")
 
 
 async def _refusable(write: asyncio.Future[Row | None]) -> Row:

@@ -73,6 +73,10 @@ class IdConflict(UsageError):
     """The id belongs to an execution already: of another workflow, or `on_conflict="error"` was asked for."""
 
 
+class ExecutionEnded(UsageError):
+    """The execution has ended: nothing that is sent to it would be read."""
+
+
 class PayloadTooLarge(UsageError):
     """The encoded value is larger than `max_payload`. Keep big data elsewhere and pass a reference."""
 
@@ -134,6 +138,10 @@ class RunFailed(DurableError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (type(self), (self.name, self.failure))
+
+
+class WaitTimeout(DurableError):
+    """What a body has waited for did not come in time, and no `timeout_value` was given."""
 
 
 class AmbiguousEffect(DurableError):

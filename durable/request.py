@@ -11,11 +11,12 @@ from typing import Any
 from durable.codec import Codec
 from durable.errors import EncodeError, PayloadTooLarge, UsageError
 from durable.ids import execution_uuid, given_name, new_id, new_token
-from durable.model.definition import Definition
+from durable.model.definition import UNANNOTATED, Definition
 from durable.runtime.listener import HELD, TIMER
 from durable.store.executions import NewExecution
 
 PRIORITY_MAX = 32_767
+EVENT_CHARACTERS_MAX = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +39,7 @@ def new_execution(
     definition: Definition, data: Any, id: str | None, options: Options, codec: Codec, payload_bytes_max: int
 ) -> NewExecution:
     """The row of an execution to be started. Raises `EncodeError`, `PayloadTooLarge` and `UsageError`."""
-    text = codec.encode(data, definition.input_type)
-    size = len(text.encode())
-    if size > payload_bytes_max:
-        raise PayloadTooLarge(
-            f"the input has {size:,} bytes; {payload_bytes_max:,} are allowed. "
-            "Keep big data elsewhere and pass a reference, or raise max_payload."
-        )
+    text = encoded(data, codec, payload_bytes_max, definition.input_type)
     _check_times(options.delay, options.scheduled_at)
     priority = definition.priority if options.priority is None else options.priority
     if type(priority) is not int or not -PRIORITY_MAX <= priority <= PRIORITY_MAX:
@@ -65,6 +60,31 @@ def new_execution(
         timeout=None if definition.timeout is None else definition.timeout.total_seconds(),
         chosen_id=id is not None,
     )
+
+
+def encoded(data: Any, codec: Codec, payload_bytes_max: int, kind: Any = UNANNOTATED) -> str:
+    """What comes from outside, as JSON text. Raises `EncodeError` and `PayloadTooLarge`."""
+    text = codec.encode(data, kind)
+    size = len(text.encode())
+    if size > payload_bytes_max:
+        raise PayloadTooLarge(
+            f"the data has {size:,} bytes; {payload_bytes_max:,} are allowed. "
+            "Keep big data elsewhere and pass a reference, or raise max_payload."
+        )
+    return text
+
+
+def check_event_name(name: str) -> None:
+    """Raise `UsageError` for what cannot be the name of an event."""
+    if not name or len(name) > EVENT_CHARACTERS_MAX or "\0" in name:
+        raise UsageError(
+            f"{name[:50]!r} cannot be the name of an event. Give 1 to {EVENT_CHARACTERS_MAX} characters without NUL."
+        )
+
+
+def once_of(name: str, dedupe_key: str | None) -> str:
+    """What keeps an event from being sent twice: the sender's key, else this very call. As in ``durable.send_event``."""
+    return f"o:{new_token()}" if dedupe_key is None else f"k:{name}:{dedupe_key}"
 
 
 def _check_times(delay: timedelta | None, scheduled_at: datetime | None) -> None:

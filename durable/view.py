@@ -12,6 +12,7 @@ import msgspec
 
 from durable.codec import Codec
 from durable.ids import shown_id
+from durable.model.answers import EVENT, read_answer
 from durable.model.failure import Failure
 from durable.model.status import Status
 
@@ -37,8 +38,9 @@ class Attempt(msgspec.Struct, frozen=True):
 
 class EffectView(msgspec.Struct, frozen=True):
     """What the body of a step has done durably. `key` tells it from the others: its kind, what it was called with, and which
-    one of its kind it is. `kind` is waiting, ran, or tried (it failed). `until` is when a wait ends, or the next try is due;
-    `result` is what a call has returned, in JSON form."""
+    one of its kind it is. `kind` is waiting, answered, expired (nothing came in time), ran, or tried (it failed). `until` is
+    when a wait ends at the latest, or the next try is due; `result` is what a call has returned, in JSON form, or what a wait
+    was given: payloads by the names of events."""
 
     key: str
     kind: str
@@ -72,8 +74,8 @@ class StepView(msgspec.Struct, frozen=True):
 class Execution(msgspec.Struct, frozen=True):
     """An execution as it stood when it was asked for. `input` and `result` are in JSON form.
 
-    `hold` is "definition" when the code of the workers that looked at it cannot go on with it, as `hold_reason` says: it goes
-    on when a worker comes whose code can.
+    `wake_at` is until when it sleeps, `waits_for` the events that wake it before. `hold` is "definition" when the code of the
+    workers that looked at it cannot go on with it, as `hold_reason` says: it goes on when a worker comes whose code can.
     """
 
     id: str
@@ -90,6 +92,7 @@ class Execution(msgspec.Struct, frozen=True):
     deadline_at: datetime | None = None
     claimed_at: datetime | None = None
     wake_at: datetime | None = None
+    waits_for: list[str] = []
     worker_id: UUID | None = None
     crashes: int = 0
     input: Any = None
@@ -143,6 +146,7 @@ def execution_from(row: Row, codec: Codec, steps: list[StepView] | None) -> Exec
         deadline_at=row["deadline_at"],
         claimed_at=row["claimed_at"],
         wake_at=row["wake_at"],
+        waits_for=[topic.removeprefix(EVENT) for topic in row["topics"] or ()],
         worker_id=row["worker_id"],
         crashes=row["crashes"],
         input=codec.decode(row["input"]),
@@ -185,12 +189,16 @@ def _step_from(path: str, rows: list[Row], failing: int | None, codec: Codec) ->
 
 def _effect_from(row: Row, codec: Codec) -> EffectView:
     value = row["value"]
+    if row["kind"] == "answered":
+        result: Any = {topic.removeprefix(EVENT): codec.decode(payload) for topic, payload in read_answer(value)}
+    else:
+        result = None if value is None else codec.decode(value)
     return EffectView(
         row["key"],
         row["kind"],
         row["recorded_at"],
         row["run_at"],
-        None if value is None else codec.decode(value),
+        result,
         failure_from(row["error"]),
     )
 

@@ -323,13 +323,13 @@ class Interpreter:
             if body is not None:
                 body.over = True
                 if body.effects is not None:
-                    body.effects.close()
-        if body is not None and (effects := body.effects) is not None and effects.ended:
+                    body.effects.rest.close()
+        if body is not None and body.effects is not None and (rest := body.effects.rest).ended:
             if self._stopped(strand):
                 raise asyncio.CancelledError
-            if effects.stopped_by is not None:
-                raise effects.stopped_by
-            return Blocked(max((effects.suspended_until or 0.0) - self.loop.time(), 0.0))
+            if rest.stopped_by is not None:
+                raise rest.stopped_by
+            return Blocked(max((rest.suspended_until or 0.0) - self.loop.time(), 0.0))
         seconds = time.perf_counter() - began
         if reply is None:
             assert error is not None
@@ -410,6 +410,8 @@ class Interpreter:
             await self.journal.record(*records)
             for record in records:
                 self.subject.history.add(record)
+                if record.consumes:
+                    self.journal.inbox.consumed(record.consumes)
                 if record.key is not None and record.delay is not None:
                     self.dues[record.seq] = self.loop.time() + record.delay
             self.subject.crashes = 0

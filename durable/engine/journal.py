@@ -13,17 +13,30 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 import msgspec
 
+from durable.engine.inbox import Inbox
 from durable.errors import InternalError
 from durable.model.failure import Failure
 from durable.model.paths import outer_paths
 from durable.model.status import Status
 
 Kind: TypeAlias = Literal[
-    "completed", "failed", "started", "chosen", "items", "iterated", "failing", "waiting", "ran", "tried"
+    "completed",
+    "failed",
+    "started",
+    "chosen",
+    "items",
+    "iterated",
+    "failing",
+    "waiting",
+    "ran",
+    "tried",
+    "answered",
+    "expired",
 ]
 """What a record says: a node's result or failure; that a step which may have to be undone was begun; the case a branch has
 chosen; the items of a foreach; the data after an iteration of a loop; why the execution has failed and is being ended; and of
-the effects of a body, that it waits, the result of a call that is made once, or the failure of one."""
+the effects of a body: that it waits, the result of a call that is made once, or the failure of one, what a wait was given, or
+that nothing came in time."""
 
 ENDING_PATH = ""  # where the record stands that the execution is being ended
 
@@ -38,7 +51,7 @@ class Record:
     attempt: None on a failure that is final. When a record is read back, `delay` is what is left of it. `seconds` is how
     long the body ran. `data_seq` is, for a step that can be undone and has no value of its own, the record that holds its
     data (0: the input). `drops` are records that this one makes superfluous. `key` tells an effect of a body from its others;
-    `attempt` is then that of the step, and `delay` how long a wait takes.
+    `attempt` is then that of the step, and `delay` how long a wait takes at most. `consumes` are the messages that it takes.
     """
 
     seq: int
@@ -53,6 +66,7 @@ class Record:
     data_seq: int | None = None
     drops: tuple[int, ...] = ()
     key: str | None = None
+    consumes: tuple[int, ...] = ()
 
     @property
     def failure(self) -> Failure:
@@ -219,7 +233,7 @@ class Failed:
 
 @dataclass(slots=True)
 class Blocked:
-    """Nothing can be done for *delay* seconds: the execution lets go of its slot."""
+    """Nothing can be done for *delay* seconds (infinity: until a message comes): the execution lets go of its slot."""
 
     delay: float
     record: Record | None = None
@@ -267,6 +281,15 @@ class Journal(Protocol):
 
     def stopping(self) -> bool:
         """Whether the execution was asked to stop from outside. A cancellation without that is its body's own doing."""
+        ...
+
+    @property
+    def inbox(self) -> Inbox:
+        """What was sent to the execution. When it is put to sleep, the messages that its inbox names wake it."""
+        ...
+
+    async def fetch_mail(self) -> None:
+        """Put what was sent by now into the inbox. Raises `ClaimLost`."""
         ...
 
     async def seconds_until(self, when: datetime) -> float:

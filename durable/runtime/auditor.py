@@ -57,8 +57,11 @@ class Auditor:
             if owned.claimed_at < old and tokens.get(owned.execution_id) != owned.token:
                 owned.interrupt(Interrupted.CLAIM_LOST)
         for row in rows:
-            if row["undo"] is not None and row["execution_id"] in self._owned:
-                self._owned[row["execution_id"]].ask_to_undo(row["undo"])
+            owned = self._owned.get(row["execution_id"])
+            if owned is not None and row["undo"] is not None:
+                owned.ask_to_undo(row["undo"])
+            if owned is not None and row["mail"] > owned.inbox.seen:
+                await owned.fetch_mail()
         strays = {
             (execution_id, token)
             for execution_id, token in tokens.items()

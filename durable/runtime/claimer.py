@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from durable.ids import new_token
-from durable.store.claims import Claimable, Want, read_journals, take
+from durable.store.claims import Claimable, Want, read_journals, read_messages, take
 from durable.store.connection import AGAIN, LOST, Link, Row, backoff, log_lost
 
 log = logging.getLogger("durable.runtime")
@@ -39,8 +39,16 @@ class Lane:
         return self.concurrency - self.in_flight
 
 
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What an execution that is claimed brings along."""
+
+    journal: list[Row]
+    messages: list[Row]
+
+
 class Claimer:
-    """Runs as a task. *on_claimed(row, journal)* starts an execution; the slot is taken before it is called."""
+    """Runs as a task. *on_claimed(epoch, token, row, past)* starts an execution; the slot is taken before it is called."""
 
     def __init__(
         self,
@@ -49,7 +57,7 @@ class Claimer:
         claimable: Claimable,
         identity: Callable[[], tuple[UUID, int] | None],
         suspects: Callable[[], int],
-        on_claimed: Callable[[int, UUID, Row, list[Row]], None],
+        on_claimed: Callable[[int, UUID, Row, Past], None],
         under_way: set[UUID],
         poll_seconds: Callable[[], float],
     ) -> None:
@@ -128,7 +136,7 @@ class Claimer:
             self._lanes[queue].held = False
         self._under_way.add(token)
         try:
-            rows, journals = await self._take(identity, token, wants)
+            rows, journals, messages = await self._take(identity, token, wants)
             found = dict.fromkeys(wants, 0)
             for row in rows:
                 found[row["queue"]] += 1
@@ -141,7 +149,8 @@ class Claimer:
                     lane.backlog = found[queue] >= want.count or lane.held
             for row in rows:
                 try:
-                    self._on_claimed(identity[1], token, row, journals.get(row["execution_id"], []))
+                    past = Past(journals.get(row["execution_id"], []), messages.get(row["execution_id"], []))
+                    self._on_claimed(identity[1], token, row, past)
                 except Exception:
                     # Its claim is given back by the audit; its slot, and the rest, must not be lost with it.
                     log.exception("execution %s could not be taken up", row["execution_id"])
@@ -153,7 +162,7 @@ class Claimer:
 
     async def _take(
         self, identity: tuple[UUID, int], token: UUID, wants: dict[str, Want]
-    ) -> tuple[list[Row], dict[UUID, list[Row]]]:
+    ) -> tuple[list[Row], dict[UUID, list[Row]], dict[UUID, list[Row]]]:
         """Claim, and read what was begun before. Nothing, if anything is not certain: what was claimed all the same is given
         back by the audit, and must not begin without its journal."""
         attempt = 0
@@ -163,7 +172,9 @@ class Claimer:
                     self._link, identity[0], token, wants, self._claimable, self._suspects(), again=attempt > 0
                 )
                 begun = [row["execution_id"] for row in rows if row["begun"]]
-                return rows, await read_journals(self._link, begun) if begun else {}
+                journals = await read_journals(self._link, begun)
+                sent = [row["execution_id"] for row in rows if row["mail"]]
+                return rows, journals, await read_messages(self._link, sent)
             except (*LOST, *AGAIN) as error:
                 attempt += 1
                 log_lost("claimer", attempt, error)
@@ -172,4 +183,4 @@ class Claimer:
                 log.exception("claiming failed")
                 await asyncio.sleep(1)
                 break
-        return [], {}
+        return [], {}, {}

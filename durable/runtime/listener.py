@@ -24,7 +24,7 @@ READY = "durable_ready"  # payload: the names of queues in which something becam
 TIMER = "*"  # some execution was put to sleep by a process that keeps no time
 HELD = "?"  # some execution was held by a process whose code cannot go on with it
 
-CANCELLED = "durable_cancelled"  # payload: ids of executions whose claims were taken away
+TOLD = "durable_told"  # payload: ids of executions whose owner is to ask: cancelled, to be undone, or with mail
 
 GAP = 0.005  # seconds between two sends
 PING_EVERY = 15.0  # seconds

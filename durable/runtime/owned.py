@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,6 +13,7 @@ from uuid import UUID
 
 import msgspec
 
+from durable.engine.inbox import Inbox
 from durable.engine.journal import Blocked, Completed, Failed, Outcome, Record, Subject
 from durable.errors import ClaimLost, Interruption
 from durable.model.status import Change, Status, stored_sources
@@ -57,6 +59,7 @@ class Writes:
         self._commit = commit
         self._record = claims.recording(worker_id)
         self._compact = claims.compacting(worker_id)
+        self._answer = claims.answering(worker_id)
         self._finish = claims.finishing(worker_id, stored_sources(Change.COMPLETE))
         self._finish_ending = claims.finishing(worker_id, stored_sources(Change.FINISH_ENDING))
         waiting, ending = Status.WAITING.value, Status.COMPENSATING.value
@@ -74,6 +77,10 @@ class Writes:
             return self._commit.submit(
                 self._begin_ending, execution_id, (execution_id, token, r.seq, r.error), size, strand
             )
+        if r.consumes:
+            numbers = "{" + ",".join(map(str, r.consumes)) + "}"
+            row = (execution_id, token, r.seq, r.path, r.attempt, r.value, r.key, numbers)
+            return self._commit.submit(self._answer, execution_id, row, size, strand)
         if r.drops:
             drops = "{" + ",".join(map(str, r.drops)) + "}"
             row = (execution_id, token, r.seq, r.path, r.attempt, r.value, drops)
@@ -105,11 +112,15 @@ class Writes:
         kind = self._finish_ending if ending else self._finish
         return self._commit.write(kind, execution_id, row, 0 if r is None else len(r.value or r.error or ""))
 
-    def suspend(self, execution_id: UUID, token: UUID, blocked: Blocked, *, ending: bool) -> Awaitable[Row | None]:
-        """Put the execution to sleep, with its last record. *ending* as above."""
+    def suspend(
+        self, execution_id: UUID, token: UUID, blocked: Blocked, inbox: Inbox, *, ending: bool
+    ) -> Awaitable[Row | None]:
+        """Put the execution to sleep, with its last record, until its time or what its *inbox* waits for. *ending* as above."""
         r = blocked.record
         last = (None,) * 8 if r is None else (r.seq, r.path, r.kind, r.attempt, r.value, r.error, r.delay, r.seconds)
-        row = (execution_id, token, blocked.delay, *last)
+        delay = None if blocked.delay == math.inf else blocked.delay
+        wakes = (inbox.seen_asleep(), _array(inbox.topics())) if inbox.waits else (None, None)
+        row = (execution_id, token, delay, *last, *wakes)
         kind = self._put_off if ending else self._suspend
         return self._commit.write(kind, execution_id, row, 0 if r is None else len(r.value or r.error or ""))
 
@@ -137,6 +148,7 @@ class Owned:
         "concluding",
         "deadline",
         "execution_id",
+        "inbox",
         "interrupted",
         "queue",
         "started",
@@ -158,6 +170,7 @@ class Owned:
         code: Code,
         subject: Subject,
         claimed_at: float,
+        inbox: Inbox,
     ) -> None:
         self.supervisor = supervisor
         self.writes = writes
@@ -168,6 +181,7 @@ class Owned:
         self._adopted = code.stored is None
         self.subject = subject
         self.claimed_at = claimed_at
+        self.inbox = inbox
         self.suspect = False
         self.started = False
         self.concluding = False
@@ -184,6 +198,10 @@ class Owned:
     def stopping(self) -> bool:
         """See `Journal`."""
         return self.interrupted is not None or self.supervisor.closing()
+
+    async def fetch_mail(self) -> None:
+        """See `Journal`."""
+        await self.supervisor.fetch_mail(self)
 
     async def seconds_until(self, when: datetime) -> float:
         """See `Journal`."""
@@ -239,9 +257,9 @@ class Owned:
         self.concluding = True
         ending = self.subject.history.failing is not None
         if isinstance(outcome, Blocked):
-            answer = await self.writes.suspend(self.execution_id, self.token, outcome, ending=ending)
+            answer = await self.writes.suspend(self.execution_id, self.token, outcome, self.inbox, ending=ending)
             if answer is not None:
-                self.supervisor.suspended(self, outcome.delay)
+                self.supervisor.suspended(self, outcome.delay, ready=answer["ready"])
                 return
         else:
             ended, result_seq = _ending(outcome)
@@ -278,6 +296,12 @@ class Owned:
             self.interrupted = why
             if self.started:
                 self.task.cancel()
+
+
+def _array(names: Iterable[str]) -> str:
+    """Names as a PostgreSQL array."""
+    quoted = (name.replace("\\", "\\\\").replace('"', '\\"') for name in names)
+    return "{" + ",".join(f'"{name}"' for name in quoted) + "}"
 
 
 def _ending(outcome: Completed | Failed) -> tuple[Ended, int | None]:

@@ -21,6 +21,7 @@ from uuid import UUID
 import asyncpg
 
 from durable.engine.context import Engine
+from durable.engine.inbox import Inbox, Message
 from durable.engine.interpreter import Interpreter
 from durable.engine.journal import Blocked, Failed, History, Outcome, Record, Subject
 from durable.engine.step_runner import StepRunner
@@ -29,13 +30,15 @@ from durable.ids import shown_id
 from durable.model.definition import Definition
 from durable.model.failure import Failure
 from durable.runtime.auditor import Auditor
-from durable.runtime.claimer import Claimer, Lane
+from durable.runtime.claimer import Claimer, Lane, Past
 from durable.runtime.code import Code, claimable
-from durable.runtime.listener import ENDED, HELD, READY, TIMER, Listener, channel_of
+from durable.runtime.listener import ENDED, HELD, READY, TIMER, TOLD, Listener, channel_of
 from durable.runtime.owned import ENDING, Ended, Interrupted, Owned, Writes
+from durable.runtime.postman import Postman
 from durable.runtime.reaper import Reaper
 from durable.runtime.standing import Standing
 from durable.runtime.timekeeper import Timekeeper
+from durable.store.claims import read_messages
 from durable.store.connection import AGAIN, LOST, Link, Row
 from durable.store.executions import births
 from durable.store.group_commit import GroupCommit
@@ -44,6 +47,7 @@ from durable.store.queries import load
 log = logging.getLogger("durable.runtime")
 
 RELEASE_ROWS = 500
+EARLY_MAX = 10_000  # hints kept about executions that may be being claimed
 SIGN_OFF_SECONDS = 2.0
 CANCEL_SECONDS = 5.0  # how long a cancelled step may take to end before a drain gives up on it
 OUR_FAULT_DELAY = 60.0  # seconds until an execution that met a fault of ours is tried again
@@ -85,8 +89,10 @@ class Supervisor:
         self._suspects = 0
         self._draining = False
         self.under_way: set[UUID] = set()  # tokens of claims that are being asked for: no strays
+        self._told_early: set[UUID] = set()  # of what message came while claims were under way
         self._left_some = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self._sentinel: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
         self._link = Link(dsn, "supervisor", on_resent=self.look_everywhere)
         self._errands: set[asyncio.Task[None]] = set()
@@ -100,7 +106,8 @@ class Supervisor:
             self.under_way,
             self._poll_seconds,
         )
-        self._timekeeper = Timekeeper(self._link, self._became_ready, self._poll_seconds)
+        self._postman = Postman(self._link, self.woken)
+        self._timekeeper = Timekeeper(self._link, self._became_ready, self._postman.look, self._poll_seconds)
         self._reaper = Reaper(self._link, self._became_ready, self._timekeeper.look)
         self._auditor = Auditor(
             self._link,
@@ -125,16 +132,19 @@ class Supervisor:
     async def start(self) -> None:
         """Register this worker and begin to work. Raises what keeps it from registering, other than an outage."""
         await self._standing.start()
+        # Does nothing, and so is cancelled only when all are; the others are, for an instant, when a timeout of theirs is over.
+        self._sentinel = asyncio.create_task(_for_ever(), name="durable sentinel")
         self._tasks = [
             asyncio.create_task(self._kept_alive(name, run), name=f"durable {name}")
             for name, run in (
                 ("claimer", self._claimer.run),
                 ("timekeeper", self._timekeeper.run),
+                ("postman", self._postman.run),
                 ("reaper", self._reaper.run),
                 ("auditor", self._auditor.run),
                 ("lease watch", self._standing.watch),
             )
-        ]
+        ] + [self._sentinel]
 
     async def drain(self, limit: float) -> None:
         """Stop gracefully: nothing new begins, steps that run may finish within *limit* seconds, the rest is cancelled; all
@@ -222,7 +232,7 @@ class Supervisor:
 
     def closing(self) -> bool:
         """Whether this worker ends, or whoever closes the loop cancels every task in it: ours are then among them."""
-        return any(task.cancelling() for task in self._tasks)
+        return self._sentinel is not None and self._sentinel.cancelling() > 0
 
     def reserve(self, definition: Definition, queue: str) -> bool:
         """Take a slot for an execution that is about to be started here, if it would run at once: there is a free slot,
@@ -260,6 +270,15 @@ class Supervisor:
         """Something was made ready by this process: look, and tell the others."""
         self._became_ready([queue])
 
+    def woken(self, execution_id: UUID, queue: str | None) -> None:
+        """A message was delivered: to an execution that it has made ready in *queue*, or to one that does not sleep."""
+        if queue is not None:
+            self._became_ready([queue])
+            return
+        self.claim_told(execution_id)
+        if not self.owns(execution_id):
+            self._listener.send(TOLD, execution_id.hex)
+
     def will_be_due(self, delay: float) -> None:
         """Something was put to sleep by this process."""
         self._timekeeper.consider(delay)
@@ -285,9 +304,20 @@ class Supervisor:
         shape: int,
         subject: Subject,
         deadline_in: float | None,
+        inbox: Inbox | None = None,
     ) -> None:
         """Run an execution that was claimed under *token*; its slot was reserved. *shape*: what it was begun under."""
-        owned = Owned(self, self._writes, execution_id, token, queue, self._codes[shape], subject, time.monotonic())
+        owned = Owned(
+            self,
+            self._writes,
+            execution_id,
+            token,
+            queue,
+            self._codes[shape],
+            subject,
+            time.monotonic(),
+            inbox or Inbox(),
+        )
         if subject.crashes >= 2:
             owned.suspect = True
             self._suspects += 1
@@ -297,12 +327,15 @@ class Supervisor:
         owned.task = self._loop.create_task(self._run(owned))
         # Not at the end of `_run`: a task that is cancelled before it has run never gets there.
         owned.task.add_done_callback(functools.partial(self._left, owned))
+        if execution_id in self._told_early:
+            self._told_early.discard(execution_id)
+            self.claim_told(execution_id)
 
-    def _claimed(self, epoch: int, token: UUID, row: Row, journal: list[Row]) -> None:
+    def _claimed(self, epoch: int, token: UUID, row: Row, past: Past) -> None:
         if not self.can_use(epoch):
             self.unreserve(row["queue"])
             return
-        history = History([_record(r) for r in journal])
+        history = History([_record(r) for r in past.journal])
         code = self._codes[row["shape_id"]]
         deadline_in: float | None = row["deadline_in"]
         overdue = deadline_in is not None and deadline_in <= 0
@@ -320,7 +353,11 @@ class Supervisor:
             deadline_passed=overdue,
             undo=row["undo"],
         )
-        self.begin(row["execution_id"], token, row["queue"], row["shape_id"], subject, None if overdue else deadline_in)
+        inbox = Inbox()
+        inbox.put(map(_message, past.messages), row["mail"])
+        self.begin(
+            row["execution_id"], token, row["queue"], row["shape_id"], subject, None if overdue else deadline_in, inbox
+        )
 
     async def _hold(self, row: Row, token: UUID, definition: Definition, reason: str) -> None:
         """Leave an execution that our code cannot go on with to workers that can."""
@@ -404,12 +441,12 @@ class Supervisor:
     async def _is_to_be_undone(self, owned: Owned) -> bool:
         """A write was refused: perhaps because somebody has cancelled the execution, to be undone, at this moment."""
         try:
-            rows = await self._link.fetch(load("claim/told"), [owned.execution_id], [owned.token])
+            row = await self._ask(owned)
         except (*LOST, *AGAIN):
             return False  # the audit will find it
-        if not rows or rows[0]["gone"]:
+        if row is None or row["gone"] or row["undo"] is None:
             return False
-        owned.subject.undo = rows[0]["undo"]
+        owned.subject.undo = row["undo"]
         owned.interrupted = Interrupted.UNDO  # set, for the task that it would cancel is this one
         return True
 
@@ -442,8 +479,10 @@ class Supervisor:
             if watcher != self._process:
                 self._listener.send(channel_of(watcher), f"{ENDED}{owned.execution_id.hex}")
 
-    def suspended(self, owned: Owned, delay: float) -> None:
-        """An execution sleeps: until its time, or its deadline if that comes first."""
+    def suspended(self, owned: Owned, delay: float, *, ready: bool) -> None:
+        """An execution sleeps: until its time, or its deadline if that comes first. Or it is *ready*, for it has mail."""
+        if ready:
+            self._became_ready([owned.queue])
         if owned.deadline is not None:
             delay = min(delay, owned.deadline.when() - self._loop.time())
         self._timekeeper.consider(delay)
@@ -468,6 +507,10 @@ class Supervisor:
         """A message says that a claim may be gone, or its execution be to be undone: ask, for a message is a hint."""
         if execution_id in self._owned:
             self._background(self._ask_for_told(self._owned[execution_id]))
+        elif not self.under_way or len(self._told_early) > EARLY_MAX:
+            self._told_early.clear()
+        else:
+            self._told_early.add(execution_id)
 
     def look_everywhere(self) -> None:
         """Notifications may have been missed."""
@@ -476,14 +519,27 @@ class Supervisor:
 
     async def _ask_for_told(self, owned: Owned) -> None:
         try:
-            rows = await self._link.fetch(load("claim/told"), [owned.execution_id], [owned.token])
+            row = await self._ask(owned)
         except (*LOST, *AGAIN):
             return  # the audit will ask again
-        if rows and self._owned.get(owned.execution_id) is owned:
-            if rows[0]["gone"]:
+        if row is not None and self._owned.get(owned.execution_id) is owned:
+            if row["gone"]:
                 owned.interrupt(Interrupted.CLAIM_LOST)
-            else:
-                owned.ask_to_undo(rows[0]["undo"])
+                return
+            if row["undo"] is not None:
+                owned.ask_to_undo(row["undo"])
+            if row["mail"]:
+                await self.fetch_mail(owned)
+
+    async def _ask(self, owned: Owned) -> Row | None:
+        """What became of a claim: nothing, if there is no row. Raises what `Link.fetch` raises."""
+        rows = await self._link.fetch(load("claim/told"), [owned.execution_id], [owned.token], [owned.inbox.seen])
+        return rows[0] if rows else None
+
+    async def fetch_mail(self, owned: Owned) -> None:
+        """Put into the inbox what was sent since it was looked into last."""
+        found = await read_messages(self._link, [owned.execution_id], owned.inbox.seen)
+        owned.inbox.put(map(_message, found[owned.execution_id]))
 
     async def release_stray(self, execution_id: UUID, token: UUID) -> None:
         """Give back a claim of ours that nobody here knows."""
@@ -512,6 +568,14 @@ class Supervisor:
                 break
         self._became_ready(sorted(queues))
         self.look_everywhere()
+
+
+async def _for_ever() -> None:
+    await asyncio.get_running_loop().create_future()
+
+
+def _message(row: Row) -> Message:
+    return Message(row["number"], row["topic"], row["payload"])
 
 
 def _record(row: Row) -> Record:

@@ -16,12 +16,20 @@ FIRE_ROWS = 500  # a batch small enough not to delay what else is due
 
 
 class Timekeeper:
-    """Runs as a task. *on_ready(queues)* is called when something became ready, *poll_seconds* says how long to sleep at
+    """Runs as a task. *on_ready(queues)* is called when something became ready, *on_posted()* when something waits to be
+    delivered, *poll_seconds* says how long to sleep at
     most: timers that other processes set are found then, if nobody has told of them."""
 
-    def __init__(self, link: Link, on_ready: Callable[[list[str]], None], poll_seconds: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        link: Link,
+        on_ready: Callable[[list[str]], None],
+        on_posted: Callable[[], None],
+        poll_seconds: Callable[[], float],
+    ) -> None:
         self._link = link
         self._on_ready = on_ready
+        self._on_posted = on_posted
         self._poll_seconds = poll_seconds
         self._look = asyncio.Event()
         self._next = 0.0  # on the loop's clock
@@ -47,6 +55,8 @@ class Timekeeper:
             (row,) = await self._link.fetch_surely(query, FIRE_ROWS, sources)
             if row["next_in"] is not None:
                 self._next = min(self._next, loop.time() + max(row["next_in"], 0.0))
+            if row["posted"]:
+                self._on_posted()
             if row["fired"]:
                 self._on_ready(row["queues"])
             if row["fired"] == FIRE_ROWS:

@@ -24,6 +24,11 @@ def compacting(worker_id: UUID) -> Kind:
     return Kind(load("journal/compact"), worker_id)
 
 
+def answering(worker_id: UUID) -> Kind:
+    """The write that appends to a journal what waits were given, and consumes the messages that it came in."""
+    return Kind(load("journal/answer"), worker_id)
+
+
 def finishing(worker_id: UUID, sources: list[str]) -> Kind:
     """The write that ends executions which stand in one of *sources*."""
     return Kind(load("execution/finish"), worker_id, sources)
@@ -96,13 +101,25 @@ async def take(
 
 async def read_journals(link: Link, execution_ids: Iterable[UUID]) -> dict[UUID, list[Row]]:
     """The journals of several executions, each in order."""
+    return await _read_pages(link, "journal/read", execution_ids, "seq")
+
+
+async def read_messages(link: Link, execution_ids: Iterable[UUID], after: int = 0) -> dict[UUID, list[Row]]:
+    """The messages of several executions that nobody has consumed, each in order; of one, those *after* a number."""
+    return await _read_pages(link, "message/read", execution_ids, "number", after)
+
+
+async def _read_pages(
+    link: Link, name: str, execution_ids: Iterable[UUID], order: str, after: int = 0
+) -> dict[UUID, list[Row]]:
     ids = sorted(execution_ids)
-    journals: dict[UUID, list[Row]] = {execution_id: [] for execution_id in ids}
-    after, seq = NOWHERE, 0
-    while True:
-        page = await link.fetch_surely(load("journal/read"), ids, after, seq, PAGE_ROWS)
+    found: dict[UUID, list[Row]] = {execution_id: [] for execution_id in ids}
+    place, number = (ids[0], after) if after else (NOWHERE, 0)
+    while ids:
+        page = await link.fetch_surely(load(name), ids, place, number, PAGE_ROWS)
         for row in page:
-            journals[row["execution_id"]].append(row)
+            found[row["execution_id"]].append(row)
         if len(page) < PAGE_ROWS:
-            return journals
-        after, seq = page[-1]["execution_id"], page[-1]["seq"]
+            break
+        place, number = page[-1]["execution_id"], page[-1][order]
+    return found

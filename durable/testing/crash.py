@@ -22,7 +22,7 @@ from durable.model.paths import plain as without_indices
 from durable.testing.comparison import differences
 from durable.testing.keys import WatchingRunner
 from durable.testing.laws import faults_of_call, faults_of_end, is_beside_others
-from durable.testing.memory import MemoryJournal, Run, Worker
+from durable.testing.memory import MemoryJournal, Run, Worker, send_all
 from durable.testing.mocks import Mocks, mocked
 from durable.testing.report import CrashReport, Point, Repeat, spelled
 
@@ -35,6 +35,8 @@ async def crash_everywhere(
     *,
     check: Callable[[Run], Awaitable[None] | None] | None = None,
     mocks: Mocks | None = None,
+    events: Sequence[tuple[str, Any]] = (),
+    events_before: Sequence[tuple[str, Any]] = (),
     first_crashes: int | None = None,
     second_crashes: int = 100,
     tags: Mapping[str, Any] | None = None,
@@ -44,9 +46,9 @@ async def crash_everywhere(
 ) -> CrashReport:
     """Run *workflow* on *input* once, then again with a crash at each of its writes, and with two of them.
 
-    *check* is called with every `Run` that has ended, the uninterrupted one first: assert in it what must hold of each. *mocks*
-    are as for `run`. Of the single crashes at most *first_crashes* are tried, and *second_crashes* of their pairs, evenly
-    spread; None: all.
+    *check* is called with every `Run` that has ended, the uninterrupted one first: assert in it what must hold of each.
+    *mocks*, *events* and *events_before* are as for `run`. Of the single crashes at most *first_crashes* are tried, and
+    *second_crashes* of their pairs, evenly spread; None: all.
 
     Raises `AssertionError`, saying where the world was stopped, when a run breaks a law (see `durable.testing.laws`), when it
     ends otherwise than the uninterrupted one (see `durable.testing.comparison` for what chance may decide), or when a body is
@@ -59,6 +61,7 @@ async def crash_everywhere(
 
     async def live(*points: Point) -> _Life:
         life = _Life(definition, points, crashes)
+        send_all(life.journal, codec, events, events_before)
         await life.live(codec, lambda runner: Worker(definition, text, runner, "memory", tags or {}, max_crashes))
         return life
 
@@ -83,15 +86,19 @@ async def crash_at(
     input: In,
     *points: Point,
     mocks: Mocks | None = None,
+    events: Sequence[tuple[str, Any]] = (),
+    events_before: Sequence[tuple[str, Any]] = (),
     crashes: int = 0,
     max_crashes: int = 5,
     codec: Codec | None = None,
 ) -> Run:
     """Run *workflow* on *input* to its end, through crashes at *points*: each is counted in the life of one worker, so that the
-    last of them outlives all. *mocks* are as for `run`. Raises `AssertionError` when a law is broken."""
+    last of them outlives all. *mocks*, *events* and *events_before* are as for `run`. Raises `AssertionError` when a law is
+    broken."""
     definition, codec = mocked(workflow.definition, mocks), codec or JsonCodec()
     text = codec.encode(input, definition.input_type)
     life = _Life(definition, points, crashes)
+    send_all(life.journal, codec, events, events_before)
     await life.live(codec, lambda runner: Worker(definition, text, runner, max_crashes=max_crashes))
     ended = life.result(codec)
     faults = [*life.faults, *faults_of_end(definition, ended.records, ended.status)]

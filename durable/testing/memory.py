@@ -10,6 +10,7 @@ import asyncio
 import contextvars
 import copy
 import functools
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,10 +20,12 @@ from typing import Any, Self
 from durable.authoring import In, Out, Workflow
 from durable.codec import Codec, JsonCodec
 from durable.engine.context import Context
+from durable.engine.inbox import Inbox, Message
 from durable.engine.interpreter import Interpreter
 from durable.engine.journal import Blocked, Completed, Failed, History, Outcome, Record, Subject
 from durable.engine.step_runner import StepRunner
 from durable.errors import InternalError, Interruption
+from durable.model.answers import EVENT
 from durable.model.definition import Decision, Definition, Step
 from durable.model.failure import Failure
 from durable.model.status import Status
@@ -45,6 +48,11 @@ class MemoryJournal:
         self._deadline: float | None = None
         self._stopping = False
         self._dead = False
+        self.inbox = Inbox()
+        self._messages: dict[int, Message] = {}  # those that nobody has consumed
+        self._sent = 0
+        self._topics: list[str] = []  # what wakes it
+        self._coming: list[tuple[str, str]] = []  # what is to be sent once it is waited for
 
     @property
     def records(self) -> list[Record]:
@@ -62,6 +70,8 @@ class MemoryJournal:
         other._records = dict(self._records)
         other.dropped = list(self.dropped)
         other._due = dict(self._due)
+        other._messages = dict(self._messages)  # a copy: what the dead one consumes from now on does not count
+        other._coming = list(self._coming)
         other.crashes += 1
         return other
 
@@ -78,10 +88,39 @@ class MemoryJournal:
             timeout = None  # it is being ended already
         self._deadline = timeout
         wake_at = self._wake_at if timeout is None else min(self._wake_at, timeout)
-        self._skipped += max(wake_at - self.now, 0.0)
+        if not self._comes() and wake_at > self.now:
+            if math.inf == wake_at:
+                raise AssertionError(
+                    f"the execution waits for {self._topics}, and nothing of that is sent. Give it to the test: events=[...]."
+                )
+            self._skipped += wake_at - self.now
+        self._wake_at, self._topics = 0.0, []
+        self.inbox = Inbox()
+        self.inbox.put(self._messages.values(), self._sent)
         left = None if timeout is None else timeout - self.now
         records = sorted(self._records.values(), key=lambda record: record.seq)
         return History([self._read_back(record) for record in records]), left
+
+    def send(self, name: str, payload: str) -> None:
+        """An event is sent now, whether it is waited for or not. *payload* is JSON."""
+        self._send(f"{EVENT}{name}", payload)
+
+    def send_when_awaited(self, name: str, payload: str) -> None:
+        """An event is to be sent as soon as the execution sleeps until one of its name comes."""
+        self._coming.append((f"{EVENT}{name}", payload))
+
+    def _send(self, topic: str, payload: str) -> None:
+        self._sent += 1
+        self._messages[self._sent] = Message(self._sent, topic, payload)
+
+    def _comes(self) -> bool:
+        """Whether something comes that the execution sleeps for."""
+        for place, (topic, payload) in enumerate(self._coming):
+            if topic in self._topics:
+                del self._coming[place]
+                self._send(topic, payload)
+                return True
+        return False
 
     def _read_back(self, record: Record) -> Record:
         due = self._due.get(record.seq)
@@ -107,6 +146,9 @@ class MemoryJournal:
     def stopping(self) -> bool:
         """See `Journal`."""
         return self._stopping
+
+    async def fetch_mail(self) -> None:
+        """See `Journal`. What is sent here is in the inbox at once."""
 
     async def seconds_until(self, when: datetime) -> float:
         """See `Journal`. The execution began at the real time at which it did."""
@@ -144,6 +186,9 @@ class MemoryJournal:
             raise InternalError(f"record {record.seq} ({record.path!r}) was written after another of this number")
         if record.delay is not None:
             self._due[record.seq] = self.now + record.delay
+        for number in record.consumes:
+            if self._messages.pop(number, None) is None:
+                raise InternalError(f"record {record.seq} ({record.path!r}) consumes the message {number} once more")
         for seq in record.drops:
             dropped = self._records.pop(seq)
             if dropped.kind == "failed" and dropped.delay is None:
@@ -159,7 +204,9 @@ class MemoryJournal:
         if outcome.record is not None:
             self._append(outcome.record)
         if isinstance(outcome, Blocked):
-            self._wake_at = self.now + outcome.delay
+            late = self.inbox.seen_asleep() < self._sent
+            self._wake_at = self.now if late else self.now + outcome.delay
+            self._topics = self.inbox.topics()
         else:
             self.ended = outcome
 
@@ -291,11 +338,23 @@ class Run:
         return cls(*ended, journal.records, calls, journal.now, journal.dropped)
 
 
+def send_all(
+    journal: MemoryJournal, codec: Codec, events: Sequence[tuple[str, Any]], before: Sequence[tuple[str, Any]]
+) -> None:
+    """Send events to an execution; see `run`."""
+    for name, payload in before:
+        journal.send(name, codec.encode(payload))
+    for name, payload in events:
+        journal.send_when_awaited(name, codec.encode(payload))
+
+
 async def run(
     workflow: Workflow[In, Out],
     input: In,
     *,
     mocks: Mocks | None = None,
+    events: Sequence[tuple[str, Any]] = (),
+    events_before: Sequence[tuple[str, Any]] = (),
     execution_id: str = "memory",
     tags: Mapping[str, Any] | None = None,
     crashes: int = 0,
@@ -306,9 +365,11 @@ async def run(
 
     *mocks* stand in for bodies: by the name of a step, or its path without visits and indices (``"fetch/user"``), a function to
     call in its place (async or not, with the parameters that it asks for), an exception to raise, or a value to return.
-    *crashes* is how many workers died with it before. Raises `DefinitionError`, `EncodeError`, and `UsageError` for a mock of
-    a step that does not exist. If cancelled, the step
-    that runs is cancelled.
+    *events* are names and payloads, each sent once the execution sleeps until one of its name comes; *events_before* are sent
+    before it begins. *crashes* is how many workers died with it before.
+
+    Raises `DefinitionError`, `EncodeError`, `UsageError` for a mock of a step that does not exist, and `AssertionError` when it
+    waits for ever for what is not sent. If cancelled, the step that runs is cancelled.
     """
     definition, codec = mocked(workflow.definition, mocks), codec or JsonCodec()
     calls: Counter[str] = Counter()
@@ -317,6 +378,7 @@ async def run(
         definition, codec.encode(input, definition.input_type), runner, execution_id, tags or {}, max_crashes
     )
     journal = MemoryJournal(crashes=crashes)
+    send_all(journal, codec, events, events_before)
     try:
         await worker.run(journal)
     finally:

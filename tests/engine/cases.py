@@ -27,6 +27,8 @@ class Case:
     values: dict[str, Any] = field(default_factory=dict[str, Any])  # what is recorded as the result of these paths
     undone: Sequence[str] | None = None  # the compensations, in their order
     crashes: int = 0
+    events: Sequence[tuple[str, Any]] = ()  # sent once they are waited for
+    events_before: Sequence[tuple[str, Any]] = ()  # sent before it begins
     by_the_clock: bool = False  # what is recorded depends on real time, so a crash may rightly change it
     slow: bool = False  # a run takes a good part of a second: fewer pairs of crashes are tried
 

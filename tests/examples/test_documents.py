@@ -53,6 +53,7 @@ SHOWN |= {
     "trial": "the body begins\nto ada@example.com: welcome\nthe body begins\nto ada@example.com: your trial ends soon\n"
     "{'email': 'ada@example.com', 'mails': ['mail-7', 'mail-20']}",
     "pages": "{'one': 3, 'three': 5, 'gone': '404'}",
+    "payment": "{'order': 5, 'outcome': 'payment.succeeded', 'details': {'sum': 12}}",
 }
 SERVERS = {"shop", "aiohttp_shop", "worker"}
 

@@ -88,3 +88,22 @@ async def test_who_waits_for_a_result_of_an_engine_that_is_closed_is_told_so(
         await until(lambda: bool(closing.parts().waiter._futures), "somebody who waits")
     with pytest.raises(EngineNotRunning):
         await waiting
+
+
+async def test_an_engine_whose_loops_time_out_is_not_taken_for_one_that_closes(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A timeout cancels the task it is in, for an instant. Who took that for the end gave up waiting for a write, and did not
+    # undo what it had recorded.
+    monkeypatch.setattr(supervisor, "POLL_HEALTHY", 0.004)
+    monkeypatch.setattr(supervisor, "POLL_DEAF", 0.004)
+    async with engine(database) as running:
+        worker = running.parts().supervisor
+        assert worker is not None
+        loop, turns = asyncio.get_running_loop(), 0
+        end = loop.time() + 1
+        while loop.time() < end:
+            assert not worker.closing()
+            turns += 1
+            await asyncio.sleep(0)
+        assert turns > 100

@@ -23,7 +23,9 @@ _STATEMENT = re.compile(
     r"|lock\s+table\b|alter\s+\w+|drop\s+\w+|begin\b|commit\b|rollback\b|set\s+local\b)",
     re.IGNORECASE | re.DOTALL,
 )
-_SCHEMA = re.compile(r"\bdurable\.(execution|journal|ready|claim|wake|ended|worker|shape|migration|clock)\b")
+_SCHEMA = re.compile(
+    r"\bdurable\.(execution|journal|ready|claim|wake|ended|worker|message|posted|shape|migration|clock)\b"
+)
 _CLAUSE = re.compile(r"\b(select|from|insert|update|delete|where|join)\b", re.IGNORECASE)
 
 

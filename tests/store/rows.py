@@ -17,6 +17,7 @@ from durable.store import claims
 from durable.store.connection import Connection, Row, columns, connect
 from durable.store.executions import NewExecution, births
 from durable.store.group_commit import Kind
+from durable.store.messages import DELIVERING
 from durable.store.queries import load
 
 SHAPE = 7
@@ -70,6 +71,8 @@ class Worker:
         self.begin_ending = claims.beginning_to_end(self.id, stored_sources(Change.BEGIN_ENDING))
         self.finish_ending = claims.finishing(self.id, stored_sources(Change.FINISH_ENDING))
         self.adopt = claims.adopting()
+        self.answer = claims.answering(self.id)
+        self.deliver = DELIVERING
         self.hold = claims.holding()
         self.release = claims.releasing()
 
@@ -140,10 +143,28 @@ def finished(execution_id: UUID, token: UUID, seq: int | None = 1) -> tuple[Any,
     return (execution_id, token, "completed", seq or 0, None, *last, None)
 
 
-def suspended(execution_id: UUID, token: UUID, seq: int | None = 1, delay: float = 60.0) -> tuple[Any, ...]:
-    """A row of `execution/suspend`, with a failed attempt to record, or with seq=None without one."""
+def suspended(
+    execution_id: UUID,
+    token: UUID,
+    seq: int | None = 1,
+    delay: float | None = 60.0,
+    seen: int | None = None,
+    topics: str | None = None,
+) -> tuple[Any, ...]:
+    """A row of `execution/suspend`, with a failed attempt to record, or with seq=None without one. *topics* wake it, as an
+    array: {event:go}, if they come after the message that was *seen*."""
     last = (None,) * 8 if seq is None else (seq, "step", "failed", seq, None, '{"type": "E"}', delay, 0.5)
-    return (execution_id, token, delay, *last)
+    return (execution_id, token, delay, *last, seen, topics)
+
+
+def sent(execution_id: UUID, once: str = "o", topic: str = "event:go") -> tuple[Any, ...]:
+    """A row of `message/deliver`."""
+    return (execution_id, topic, once, '{"sent": true}')
+
+
+def answered(execution_id: UUID, token: UUID, seq: int = 10, numbers: str = "{1}") -> tuple[Any, ...]:
+    """A row of `journal/answer`."""
+    return (execution_id, token, seq, "step", 1, '[["event:go",{"sent":true}]]', "event:go#1", numbers)
 
 
 def iterated(execution_id: UUID, token: UUID, seq: int = 9, drops: str = "{1,2}") -> tuple[Any, ...]:

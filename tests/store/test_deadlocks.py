@@ -28,12 +28,13 @@ class Client:
         self.workers = workers
         self.ids = ids
         self.random = random.Random(seed)
+        self.number = seed % 1000 + 1
 
     async def act(self) -> None:
         """Do one thing."""
-        acts = (self.claim, self.claim, self.record, self.finish, self.suspend, self.release)
+        acts = (self.claim, self.claim, self.record, self.finish, self.suspend, self.release, self.send)
         await self.random.choice(
-            (*acts, self.fire, self.reap, self.watch, self.cancel, self.start, self.give_all_back)
+            (*acts, self.fire, self.reap, self.watch, self.cancel, self.start, self.give_all_back, self.answer)
         )()
 
     async def claims_of(self, worker: Worker) -> list[tuple[UUID, UUID]]:
@@ -59,8 +60,19 @@ class Client:
     async def suspend(self) -> None:
         worker = self.random.choice(self.workers)
         if claims := await self.claims_of(worker):
-            asleep = (rows.suspended(*claim, seq=None, delay=0.0) for claim in claims)
+            asleep = (rows.suspended(*claim, seq=None, delay=0.0, seen=3, topics="{event:go}") for claim in claims)
             await rows.send(self.connection, worker.suspend, *asleep)
+
+    async def send(self) -> None:
+        some = sorted(self.random.sample(self.ids, self.random.randint(1, len(self.ids))))
+        await rows.send(self.connection, self.workers[0].deliver, *(rows.sent(id, str(new_token())) for id in some))
+
+    async def answer(self) -> None:
+        worker = self.random.choice(self.workers)
+        if claims := await self.claims_of(worker):
+            seq = self.random.randint(1001, 2000)
+            mine = f"{{{self.number}}}"  # a message is given to one wait, and so consumed by one write
+            await rows.send(self.connection, worker.answer, *(rows.answered(*claim, seq, mine) for claim in claims))
 
     async def release(self) -> None:
         worker = self.random.choice(self.workers)

@@ -146,6 +146,53 @@ async def test_a_suspension_that_was_woken_and_claimed_before_it_is_sent_again_t
 
 
 @cuts
+async def test_a_message_is_delivered_once_and_says_so(world: World, cut: Cut) -> None:
+    claim, other = await world.worker.born(world.direct, 2)
+    await rows.send(world.direct, world.worker.suspend, rows.suspended(*claim, delay=None, seen=0, topics="{event:go}"))
+    answers = await world.write(cut, world.worker.deliver, rows.sent(claim[0]), rows.sent(other[0]))
+    assert answers[0]["queue"] == rows.QUEUE
+    assert {answer["outcome"] for answer in answers} == {"duplicate" if cut is after_commit else "sent"}
+    assert await world.places(claim[0]) == ["ready"]
+    assert await world.places(other[0]) == ["claim"]
+    assert await world.direct.fetchval("select count(*) from durable.message") == 2
+    assert await world.direct.fetch("select mail from durable.execution") == [(1,), (1,)]
+
+
+@cuts
+async def test_an_answer_is_recorded_once_and_its_message_consumed(world: World, cut: Cut) -> None:
+    (claim,) = await world.worker.born(world.direct)
+    await rows.send(world.direct, world.worker.deliver, rows.sent(claim[0]))
+    (answer,) = await world.write(cut, world.worker.answer, rows.answered(*claim))
+    assert answer is not None
+    assert await world.journal(claim[0]) == [(10, world.worker.id)]
+    assert await world.direct.fetch("select consumed_by, payload from durable.message") == [(10, None)]
+
+
+async def test_an_answer_under_a_claim_that_is_gone_consumes_nothing(world: World) -> None:
+    (claim,) = await world.worker.born(world.direct)
+    await rows.send(world.direct, world.worker.deliver, rows.sent(claim[0]))
+    await rows.send(world.direct, world.worker.release, claim)
+    assert await rows.send(world.direct, world.worker.answer, rows.answered(*claim)) == []
+    assert await world.direct.fetchval("select consumed_by from durable.message") is None
+
+
+async def test_an_execution_is_not_put_to_sleep_on_a_message_that_its_owner_has_not_seen(world: World) -> None:
+    claims = await world.worker.born(world.direct, 3)
+    for claim in claims:
+        await rows.send(world.direct, world.worker.deliver, rows.sent(claim[0]))
+    unseen, seen, without = claims
+    answers = await rows.send(
+        world.direct,
+        world.worker.suspend,
+        rows.suspended(*unseen, delay=None, seen=0, topics="{event:go}"),
+        rows.suspended(*seen, delay=None, seen=1, topics="{event:another}"),
+        rows.suspended(*without),
+    )
+    assert {answer["n"]: answer["ready"] for answer in answers} == {1: True, 2: False, 3: False}
+    assert [await world.places(id) for id, _ in claims] == [["ready"], ["wake"], ["wake"]]
+
+
+@cuts
 async def test_a_release_is_done_once(world: World, cut: Cut) -> None:
     (claim,) = await world.worker.born(world.direct)
     await world.write(cut, world.worker.release, claim)

@@ -14,6 +14,7 @@ from typing import Any
 
 import asyncpg
 
+import durable
 from durable import Context, Retry, Workflow, assign, context, hours, seconds
 
 Data = dict[str, Any]
@@ -242,3 +243,37 @@ async def fails(data: Data) -> Data:
     async with body() as before:
         await follow(data, before)
         raise ValueError("too bad")
+
+
+# --- What waits for events ----------------------------------------------------------------------------------------
+
+listening = Workflow[Data, Data]("listening")
+EVENTS = ("first", "left", "right", "legal", "finance", "one", "two", "last")
+
+
+@listening.step
+async def hears(data: Data) -> Data:
+    heard = {"first": await durable.wait_for_event("first")}
+    for _ in range(2):
+        name, payload = await durable.wait_for_any(["left", "right"], timeout=hours(1))
+        heard[name] = payload
+    return {**heard, **await durable.wait_for_all(["legal", "finance"])}
+
+
+ears = listening.parallel("ears")
+
+
+@ears.step
+async def one_ear(data: Data) -> Data:
+    return assign(data, one=await durable.wait_for_event("one"))
+
+
+@ears.step
+async def other_ear(data: Data) -> Data:
+    return assign(data, two=await durable.wait_for_event("two"))
+
+
+@listening.step
+async def hears_the_last(data: Data) -> Data:
+    early = await durable.wait_for_event("never", timeout=seconds(0.3), timeout_value="nothing")
+    return assign(data, last=await durable.wait_for_event("last"), never=early)

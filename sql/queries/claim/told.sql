@@ -1,16 +1,18 @@
--- What became of claims that a worker believes it holds: gone (cancelled, or taken over), or to be undone.
+-- What became of claims that a worker believes it holds: gone (cancelled, or taken over), or to be undone, or that got a message which
+-- it has not seen.
 --
 -- $1 execution_id uuid[]
 -- $2 token uuid[]
--- Returns execution_id uuid, gone bool, undo text
+-- $3 seen int4[]         the latest message that it knows of
+-- Returns execution_id uuid, gone bool, undo text, mail bool
 -- Locks   nothing
 -- Index   claim_pkey, execution_pkey
-select g.execution_id, c.execution_id is null as gone, e.undo
-  from unnest($1::uuid[], $2::uuid[]) as g(execution_id, token)
+select g.execution_id, c.execution_id is null as gone, e.undo, e.mail > g.seen as mail
+  from unnest($1::uuid[], $2::uuid[], $3::int4[]) as g(execution_id, token, seen)
   left join lateral (
        select c.execution_id from durable.claim c where c.execution_id = g.execution_id and c.token = g.token offset 0
   ) c on true
   left join lateral (
-       select e.undo from durable.execution e where e.execution_id = g.execution_id offset 0
+       select e.undo, e.mail from durable.execution e where e.execution_id = g.execution_id offset 0
   ) e on true
- where c.execution_id is null or e.undo is not null
+ where c.execution_id is null or e.undo is not null or e.mail > g.seen

@@ -1,0 +1,130 @@
+-- 0005 Messages: what is sent to an execution, kept until its owner consumes it.
+-- Rewrites tables: no. Old workers: refused by the version of the schema.
+--
+-- Messages of an execution are numbered under the lock of its row, so that its count tells whoever puts it to sleep whether one
+-- has come that it has not seen. The sender never consumes, the owner never numbers.
+
+create table durable.message (
+    execution_id uuid        not null,
+    number       int         not null,
+    consumed_by  int,
+    sent_at      timestamptz not null,
+    topic        text        not null,
+    once         text        not null,
+    payload      json,
+    primary key (execution_id, number)
+);
+comment on column durable.message.topic is 'What is waited for: event:<name>.';
+comment on column durable.message.once is 'The operation, or the key of the sender, that this message was sent under: it is not sent twice.';
+comment on column durable.message.consumed_by is 'The journal record that holds it now.';
+create unique index message_once on durable.message (execution_id, once);
+create index message_unread on durable.message (execution_id, number) where consumed_by is null;
+
+alter table durable.execution add column mail int not null default 0;
+comment on column durable.execution.mail is 'The number of its latest message.';
+
+alter table durable.wake add column topics text[];
+comment on column durable.wake.topics is 'The messages that wake it before its time.';
+
+alter table durable.journal
+    drop constraint kind_is_known,
+    add constraint kind_is_known check (kind in ('completed', 'failed', 'started', 'chosen', 'items', 'iterated', 'failing', 'waiting', 'ran', 'tried',
+                                                 'answered', 'expired')),
+    drop constraint effects_have_a_key,
+    add constraint effects_have_a_key check ((kind in ('waiting', 'ran', 'tried', 'answered', 'expired')) = (key is not null)),
+    drop constraint only_failures_have_an_error,
+    add constraint only_failures_have_an_error check (case kind when 'expired' then true else (kind in ('failed', 'failing', 'tried')) = (error is not null) end);
+
+-- Send messages to executions: number them, and make ready whom they wake. Several statements, for each sees what was committed while
+-- the one before it waited for a lock.
+create function durable.deliver(ids uuid[], topics text[], onces text[], payloads text[])
+    returns table (n bigint, outcome text, queue text)
+    language plpgsql
+as $$
+#variable_conflict use_column
+begin
+    perform from unnest(ids) as g(execution_id)
+      cross join lateral (select from durable.execution e where e.execution_id = g.execution_id for no key update) e;
+    return query
+    with given as materialized (
+        select g.*, e.known, e.over, e.mail, e.queue,
+               exists (select from durable.message m where m.execution_id = g.execution_id and m.once = g.once) as before,
+               row_number() over (partition by g.execution_id, g.once order by g.n) > 1 as again
+          from unnest(ids, topics, onces, payloads) with ordinality as g(execution_id, topic, once, payload, n)
+          left join lateral (
+               select true as known, e.ended_at is not null as over, e.mail, e.queue from durable.execution e where e.execution_id = g.execution_id offset 0
+          ) e on true
+    ), judged as materialized (
+        select g.*, case when known is null then 'unknown' when before or again then 'duplicate' when over then 'ended' else 'sent' end as outcome
+          from given g
+    ), numbered as materialized (
+        select j.*, mail + row_number() over (partition by execution_id order by n) as number from judged j where j.outcome = 'sent'
+    ), inserted as (
+        insert into durable.message (execution_id, number, sent_at, topic, once, payload)
+        select execution_id, number, durable.clock(), topic, once, payload::json from numbered
+    ), woken as materialized (
+        select distinct w.execution_id
+          from numbered f
+          join durable.wake w on w.execution_id = any (array[f.execution_id])
+         where f.topic = any (w.topics)
+    ), removed as (
+        delete from durable.wake where execution_id = any (array(select execution_id from woken))
+    ), changed as (
+        update durable.execution e
+           set mail = s.number, status = case when e.status = 'waiting' and s.woken then 'pending' else e.status end
+          from (select execution_id, max(number) as number, execution_id in (select execution_id from woken) as woken from numbered group by execution_id) s
+         where e.execution_id = any (array[s.execution_id])
+        returning e.execution_id, e.shape_id, e.priority, e.queue, s.woken
+    ), readied as (
+        insert into durable.ready (execution_id, ready_at, shape_id, priority, crashes, begun, queue)
+        select execution_id, durable.clock(), shape_id, priority, 0, true, queue from changed where woken
+    )
+    select j.n, j.outcome,
+           -- Sent again: whether it woke anybody the first time, and whether that was told, is not known.
+           case when j.outcome = 'duplicate' then j.queue else (select c.queue from changed c where c.execution_id = j.execution_id and c.woken) end
+      from judged j;
+end;
+$$;
+
+-- Events that were sent within somebody's transaction. They are delivered after its commit: until then its locks would hold up
+-- whoever else writes to the execution.
+create table durable.posted (
+    post_id      bigint      not null generated always as identity primary key,
+    execution_id uuid        not null,
+    topic        text        not null,
+    once         text        not null,
+    payload      json        not null
+);
+
+-- Post an event in the transaction that is open, as durable.send_event does it. False when it was sent before.
+create function durable.send_event(id text, name text, payload json default 'null', dedupe_key text default null, notify boolean default true)
+    returns boolean
+    language plpgsql
+as $$
+#variable_conflict use_variable
+declare
+    target uuid := durable.execution_id(id);
+    the_topic text := 'event:' || name;
+    the_once text := case when dedupe_key is null then 'o:' || gen_random_uuid() else 'k:' || name || ':' || dedupe_key end;
+    over boolean;
+begin
+    if name = '' or length(name) > 200 then
+        raise exception 'durable: the name of an event has 1 to 200 characters, this one has %', length(name) using errcode = 'invalid_parameter_value';
+    end if;
+    select e.ended_at is not null into over from durable.execution e where e.execution_id = target;
+    if over is null then
+        raise exception 'durable: there is no execution "%"', id using errcode = 'no_data_found';
+    end if;
+    if exists (select from durable.message m where m.execution_id = target and m.once = the_once) then
+        return false;
+    end if;
+    if over then
+        raise exception 'durable: execution "%" has ended and takes no more events', id using errcode = 'object_not_in_prerequisite_state';
+    end if;
+    insert into durable.posted (execution_id, topic, once, payload) values (target, the_topic, the_once, coalesce(payload, 'null'));
+    if notify then
+        perform pg_notify('durable_ready', '*');
+    end if;
+    return true;
+end;
+$$;

@@ -1,0 +1,11 @@
+-- Send messages to executions, and make ready those that wait for them. One that is sent again finds itself sent.
+--
+-- $1 execution_id uuid[]   in ascending order
+-- $2 topic text[]
+-- $3 once text[]           the operation, or the sender's key: under one, an execution gets one message
+-- $4 payload text[]        JSON
+-- Returns n int8, outcome text, queue text
+--         outcome is sent, duplicate, ended or unknown; queue is that of an execution which was made ready, or may have been when it was sent first
+-- Locks   execution rows in ascending order, then their wake rows
+-- Index   execution_pkey, message_once, wake_pkey
+select n, outcome, queue from durable.deliver($1::uuid[], $2::text[], $3::text[], $4::text[])

@@ -1,0 +1,11 @@
+-- Post an event in the caller's own transaction. See the function.
+--
+-- $1 id text
+-- $2 name text
+-- $3 payload text          JSON
+-- $4 dedupe_key text
+-- $5 notify bool
+-- Returns posted bool
+-- Locks   nothing
+-- Index   execution_pkey, message_once
+select durable.send_event($1::text, $2::text, $3::text::json, $4::text, $5::bool) as posted

@@ -1,0 +1,266 @@
+"""Events on a real engine: delivered once, in order, whenever they are sent and by whomever."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+import pytest
+
+import durable
+from durable import (
+    Durable,
+    ExecutionEnded,
+    PayloadTooLarge,
+    Status,
+    UnknownExecution,
+    UsageError,
+    WaitTimeout,
+    Workflow,
+    days,
+    hours,
+    seconds,
+)
+from durable.runtime import owned
+from tests.client.test_waiting import GUARD, checked, flow, until
+
+__all__ = ["checked"]
+
+
+async def wait_for_go(data: Any) -> Any:
+    return await durable.wait_for_event("go")
+
+
+async def test_an_event_from_another_process_wakes_the_execution(checked: str) -> None:
+    workflow = flow(wait_for_go)
+    async with (
+        Durable(checked, workflows=[workflow]) as engine,
+        Durable(checked, workflows=[workflow], worker=False) as client,
+    ):
+        handle = await engine.start(workflow, 1, id="x")
+        await until(engine, "x", Status.WAITING)
+        seen = await engine.get_execution("x", include_steps=True)
+        assert (seen.waits_for, seen.wake_at) == (["go"], None)
+        assert await client.send_event("x", "other", 1)
+        assert await client.send_event("x", "go", {"a": [1, None]})
+        assert await handle.result(GUARD) == {"a": [1, None]}
+        steps = (await engine.get_execution("x", include_steps=True)).steps
+    assert steps is not None
+    assert [(effect.kind, effect.result) for effect in steps[0].effects] == [
+        ("waiting", None),
+        ("answered", {"go": {"a": [1, None]}}),
+    ]
+
+
+async def test_an_event_sent_before_the_wait_is_delivered(checked: str) -> None:
+    workflow = flow(wait_for_go)
+    async with Durable(checked, workflows=[workflow], worker=False) as client:
+        handle = await client.start(workflow, 1)
+        for number in range(3):
+            assert await handle.send_event("go", number)
+        async with Durable(checked, workflows=[workflow]):
+            assert await handle.result(GUARD) == 0, "the first that was sent is the first delivered"
+
+
+async def test_an_event_is_sent_once_under_one_dedupe_key(checked: str) -> None:
+    async def both(data: Any) -> Any:
+        first = await durable.wait_for_event("go")
+        return [first, await durable.wait_for_event("go", timeout=seconds(0.5), timeout_value="no other")]
+
+    workflow = flow(both)
+    async with Durable(checked, workflows=[workflow]) as engine:
+        handle = await engine.start(workflow, 1)
+        sent = await asyncio.gather(*(handle.send_event("go", "it", dedupe_key="a") for _ in range(5)))
+        assert sorted(sent) == [False] * 4 + [True]
+        await until(engine, handle.id, Status.WAITING)
+        assert not await handle.send_event("go", "it", dedupe_key="a"), "also when it is consumed"
+        assert await handle.result(GUARD) == ["it", "no other"]
+        assert not await handle.send_event("go", "it", dedupe_key="a"), "also when the execution has ended"
+
+
+async def test_an_event_to_nobody_is_an_error_that_says_so(checked: str) -> None:
+    workflow = flow(wait_for_go)
+    async with Durable(checked, workflows=[workflow], max_payload=1_000) as engine:
+        with pytest.raises(UnknownExecution, match="'nobody'"):
+            await engine.send_event("nobody", "go")
+        handle = await engine.start(workflow, 1, id="x")
+        with pytest.raises(PayloadTooLarge):
+            await handle.send_event("go", "x" * 1_000)
+        with pytest.raises(UsageError, match="name of an event"):
+            await handle.send_event("", 1)
+        await handle.send_event("go")
+        assert await handle.result(GUARD) == 1, "a step that returns None leaves the data as it was"
+        with pytest.raises(ExecutionEnded, match="'x' has ended"):
+            await handle.send_event("go")
+
+
+async def test_events_that_are_refused_do_not_keep_others_from_being_sent(checked: str) -> None:
+    workflow = flow(wait_for_go)
+    async with Durable(checked, workflows=[workflow]) as engine:
+        handles = [await engine.start(workflow, n) for n in range(20)]
+        sent = await asyncio.gather(
+            *(handle.send_event("go", n) for n, handle in enumerate(handles)),
+            *(engine.send_event(f"nobody {n}", "go") for n in range(20)),
+            return_exceptions=True,
+        )
+        assert sent[:20] == [True] * 20
+        assert all(isinstance(error, UnknownExecution) for error in sent[20:])
+        assert [await handle.result(GUARD) for handle in handles] == [0, *range(1, 20)]
+
+
+async def test_an_arm_goes_on_at_once_when_its_event_comes_while_a_sibling_is_busy(checked: str) -> None:
+    went_on = asyncio.Event()
+    workflow = Workflow[Any, Any]("flow")
+    both = workflow.parallel("both", merge="collect")
+
+    @both.step
+    async def waiting(data: Any) -> Any:
+        event = await durable.wait_for_event("go", timeout=days(1))
+        went_on.set()
+        return event
+
+    @both.step
+    async def busy(data: Any) -> str:
+        await went_on.wait()
+        return "was busy"
+
+    async with (
+        Durable(checked, workflows=[workflow]) as engine,
+        Durable(checked, workflows=[workflow], worker=False) as client,
+    ):
+        handle = await engine.start(workflow, 1)
+        await asyncio.sleep(0.3)  # long enough to be waiting in place
+        await client.send_event(handle.id, "go", "now")
+        assert await handle.result(GUARD) == {"waiting": "now", "busy": "was busy"}
+
+
+async def test_an_event_between_not_there_yet_and_asleep_wakes_the_execution(
+    checked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workflow = flow(wait_for_go)
+    suspend = owned.Writes.suspend
+    async with (
+        Durable(checked, workflows=[workflow]) as engine,
+        Durable(checked, workflows=[workflow], worker=False) as client,
+    ):
+        sent = 0
+
+        async def after_an_event(self: owned.Writes, execution_id: Any, *args: Any, **more: Any) -> Any:
+            nonlocal sent
+            if not sent:
+                sent += 1
+                await client.send_event(str(execution_id), "go", "in between")
+            return await suspend(self, execution_id, *args, **more)
+
+        monkeypatch.setattr(owned.Writes, "suspend", after_an_event)
+        assert await (await engine.start(workflow, 1)).result(GUARD) == "in between"
+        assert sent == 1
+
+
+@pytest.mark.parametrize("deaf", [False, True])
+async def test_an_event_sent_with_the_commit_of_a_transaction(
+    checked: str, monkeypatch: pytest.MonkeyPatch, deaf: bool
+) -> None:
+    if deaf:
+        monkeypatch.setattr("durable.runtime.supervisor.POLL_HEALTHY", 1.0)
+    workflow = flow(wait_for_go)
+    connection = await asyncpg.connect(checked)
+    async with Durable(checked, workflows=[workflow]) as engine:
+        handle = await engine.start(workflow, 1, id="x")
+        await until(engine, "x", Status.WAITING)
+        transaction = connection.transaction()
+        await transaction.start()
+        await engine.send_event("x", "go", "rolled back", connection=connection)
+        await transaction.rollback()
+        async with connection.transaction():
+            assert await engine.send_event("x", "go", "committed", connection=connection, notify=not deaf)
+            await connection.execute("select pg_sleep(0.2)")
+            assert await handle.status() is Status.WAITING
+            # The execution is not locked meanwhile: others may send, and it may end.
+            assert await engine.send_event("x", "other")
+        assert await handle.result(GUARD) == "committed"
+        with pytest.raises(ExecutionEnded):
+            await engine.send_event("x", "go", connection=connection)
+        with pytest.raises(UnknownExecution):
+            await engine.send_event("nobody", "go", connection=connection)
+    await connection.close()
+
+
+async def test_an_event_from_sql(checked: str) -> None:
+    workflow = flow(wait_for_go)
+    connection = await asyncpg.connect(checked)
+    async with Durable(checked, workflows=[workflow]) as engine:
+        handle = await engine.start(workflow, 1, id="order 5")
+        for _ in range(2):
+            await connection.execute("select durable.send_event('order 5', 'go', '{\"sum\": 5}', 'a key')")
+        assert await handle.result(GUARD) == {"sum": 5}
+        assert await connection.fetchval("select count(*) from durable.message") == 1
+    await connection.close()
+
+
+@dataclass
+class Payment:
+    amount: int
+
+
+async def test_a_payload_is_read_as_what_the_body_says(checked: str) -> None:
+    async def wait(data: Any) -> Any:
+        payment = await durable.wait_for_event("paid", type=Payment)
+        assert isinstance(payment, Payment)
+        return payment.amount
+
+    workflow = flow(wait)
+    async with Durable(checked, workflows=[workflow]) as engine:
+        handle = await engine.start(workflow, 1)
+        await handle.send_event("paid", Payment(5))
+        assert await handle.result(GUARD) == 5
+        other = await engine.start(workflow, 1)
+        await other.send_event("paid", {"amount": "a lot"})
+        with pytest.raises(durable.ExecutionFailed, match="the event 'paid' is not what the body takes"):
+            await other.result(GUARD)
+
+
+async def test_what_is_waited_for_in_time_is_got_and_what_is_not_times_out_once(checked: str) -> None:
+    async def wait(data: Any) -> Any:
+        found: list[Any] = [
+            await durable.wait_for_any(["a", "b"], timeout=seconds(0.4), timeout_value=None),
+            await durable.wait_for_all(["a", "b"], timeout=seconds(0.4), timeout_value="nothing"),
+        ]
+        try:
+            await durable.wait_for_event("a", timeout=seconds(0.4))
+        except WaitTimeout:
+            found.append("too late")
+        return [*found, await durable.wait_for_any(["a", "b"], timeout=hours(1))]
+
+    workflow = flow(wait)
+    async with Durable(checked, workflows=[workflow]) as engine:
+        handle = await engine.start(workflow, 1)
+        async with asyncio.timeout(GUARD):
+            while (await engine.get_execution(handle.id)).waits_for != ["a", "b"]:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            while len((await engine.get_execution(handle.id, include_steps=True)).steps[0].effects) < 7:  # type: ignore[index] # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        await handle.send_event("b", "at last")
+        assert await handle.result(GUARD) == [None, "nothing", "too late", ["b", "at last"]]
+
+
+async def test_a_cancelled_execution_waits_for_nothing_any_more(checked: str) -> None:
+    workflow = flow(wait_for_go)
+    async with Durable(checked, workflows=[workflow]) as engine:
+        handle = await engine.start(workflow, 1)
+        await until(engine, handle.id, Status.WAITING)
+        assert await handle.cancel("enough")
+        with pytest.raises(durable.ExecutionCancelled):
+            await handle.result(GUARD)
+        with pytest.raises(ExecutionEnded):
+            await handle.send_event("go")
+
+
+async def test_a_deadline_strikes_while_an_event_is_waited_for(checked: str) -> None:
+    workflow = Workflow[Any, Any]("flow", timeout=seconds(0.6))
+    workflow.step(wait_for_go)
+    async with Durable(checked, workflows=[workflow]) as engine:
+        with pytest.raises(durable.ExecutionFailed, match="timeout"):
+            await (await engine.start(workflow, 1)).result(GUARD)
