@@ -1,11 +1,21 @@
 """Durable workflows for asyncio, kept in PostgreSQL. This is the door: everything public is here."""
 
 from durable.app import Durable
+from durable.asking import wait_for_approval, wait_for_choice, wait_for_form, wait_for_input, wait_for_text
 from durable.authoring import Workflow
 from durable.body import run, schedule_at, sleep, wait_for_all, wait_for_any, wait_for_event
 from durable.client import Handle
 from durable.codec import Codec, JsonCodec
-from durable.current import cancel, get_execution, list_executions, send_event, start, start_many
+from durable.current import (
+    cancel,
+    get_execution,
+    list_executions,
+    list_pending_inputs,
+    provide_input,
+    send_event,
+    start,
+    start_many,
+)
 from durable.data import append, assign, increment, update
 from durable.engine.context import Context, context
 from durable.errors import (
@@ -23,12 +33,14 @@ from durable.errors import (
     ExecutionFailed,
     GotoRefused,
     IdConflict,
+    InputRejected,
     InternalError,
     Interruption,
     LoopExhausted,
     MergeConflict,
     NoMatchingCase,
     NonRetryable,
+    NoPendingInput,
     PayloadTooLarge,
     RetryAfter,
     RunFailed,
@@ -44,8 +56,10 @@ from durable.errors import (
     WaitTimeout,
     WorkerCrashed,
 )
+from durable.inbox import Input, InputPage
 from durable.model.failure import Failure
 from durable.model.graph import Graph, GraphEdge, GraphNode
+from durable.model.inputs import Choice, Field
 from durable.model.results import ArmResults, Err, Goto, ItemResults, Ok
 from durable.model.retry import Retry
 from durable.model.status import Status
@@ -56,6 +70,7 @@ __all__ = [
     "AmbiguousEffect",
     "ArmResults",
     "Attempt",
+    "Choice",
     "ClaimLost",
     "Codec",
     "ConfigurationError",
@@ -74,6 +89,7 @@ __all__ = [
     "ExecutionEnded",
     "ExecutionFailed",
     "Failure",
+    "Field",
     "Goto",
     "GotoRefused",
     "Graph",
@@ -81,6 +97,9 @@ __all__ = [
     "GraphNode",
     "Handle",
     "IdConflict",
+    "Input",
+    "InputPage",
+    "InputRejected",
     "InternalError",
     "Interruption",
     "ItemResults",
@@ -88,6 +107,7 @@ __all__ = [
     "LoopExhausted",
     "MergeConflict",
     "NoMatchingCase",
+    "NoPendingInput",
     "NonRetryable",
     "Ok",
     "Page",
@@ -118,7 +138,9 @@ __all__ = [
     "hours",
     "increment",
     "list_executions",
+    "list_pending_inputs",
     "minutes",
+    "provide_input",
     "run",
     "schedule_at",
     "seconds",
@@ -129,5 +151,10 @@ __all__ = [
     "update",
     "wait_for_all",
     "wait_for_any",
+    "wait_for_approval",
+    "wait_for_choice",
     "wait_for_event",
+    "wait_for_form",
+    "wait_for_input",
+    "wait_for_text",
 ]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import logging
 import os
 import signal
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from types import ModuleType, TracebackType
 from typing import Any
@@ -22,7 +23,9 @@ from durable.codec import Codec, JsonCodec
 from durable.engine.step_runner import StepRunner
 from durable.errors import ConfigurationError, EngineNotRunning
 from durable.ids import new_token
+from durable.inbox import Input, input_from
 from durable.model.fingerprint import shape_of
+from durable.paging import Row
 from durable.request import check_queue_name
 from durable.runtime.code import Code, judged
 from durable.runtime.listener import ENDED, READY, TOLD, Listener
@@ -47,7 +50,9 @@ class Durable(Client):
     of each run here at once. *lease* is how long this worker may be silent before others take its executions over;
     *drain* how long running steps may go on when it stops; *max_crashes* after how many crashes of its workers an
     execution is given up. *max_payload* bounds encoded input, in bytes. *writers* is the number of connections that
-    write. *threads* and *processes* bound how many plain ``def`` and ``process=True`` steps run at once.
+    write. *threads* and *processes* bound how many plain ``def`` and ``process=True`` steps run at once. *on_reminder* is
+    awaited with each `Input` that nobody has answered for its ``remind_every=``: by one worker that was given it; a reminder
+    is lost with a worker that dies in it, or when it raises (which is logged), and the next one comes in its time.
 
     Use it as an async context manager, as the lifespan of an ASGI app, in aiohttp's ``cleanup_ctx``, or with `run`.
     It can be entered again after it was left. Raises `DefinitionError` and `ConfigurationError`.
@@ -68,6 +73,7 @@ class Durable(Client):
         writers: int = 2,
         threads: int = 40,
         processes: int = 2,
+        on_reminder: Callable[[Input], Awaitable[None]] | None = None,
     ) -> None:
         self._dsn = dsn
         self._workflows = collect(workflows)
@@ -82,6 +88,7 @@ class Durable(Client):
         self._writers = writers
         self._threads = threads
         self._processes = processes
+        self._on_reminder = on_reminder
         self._check()
         self._stack: contextlib.AsyncExitStack | None = None
         self._running: Parts | None = None
@@ -103,6 +110,8 @@ class Durable(Client):
             raise ConfigurationError(f"Durable: drain is {self._drain} s. Give zero or more.")
         for queue in self._queues:
             check_queue_name(queue)
+        if self._on_reminder is not None and not inspect.iscoroutinefunction(self._on_reminder):
+            raise ConfigurationError(f"Durable: on_reminder is {self._on_reminder!r}. Give an `async def`.")
         if self._worker and not self._queues:
             raise ConfigurationError(
                 "Durable: a worker without queues would run nothing. Give queues, or worker=False."
@@ -200,6 +209,7 @@ class Durable(Client):
                 engine=self,
                 on_ended=waiter.ended,
                 on_left=waiter.ask,
+                remind=None if self._on_reminder is None else self._remind,
             )
         self._running = Parts(
             process=process,
@@ -242,6 +252,10 @@ class Durable(Client):
         rows = await executions.fetch("shape/read", sorted({d.name for d in ours}))
         stored = ((r["shape_id"], r["workflow"], r["version"], msgspec.json.decode(r["tree"])) for r in rows)
         return judged(self._definitions, stored)
+
+    async def _remind(self, row: Row) -> None:
+        if self._on_reminder is not None:
+            await self._on_reminder(input_from(row, self._codec))
 
     # --- Messages --------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ in the body is done again. What must not be done twice belongs into a step of it
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar, TypeVarTuple, Unpack, overload
@@ -15,13 +16,15 @@ from durable.engine.effects import effects
 from durable.errors import DecodeError, NonRetryable, UsageError
 from durable.model.answers import EVENT
 from durable.model.definition import UNANNOTATED
+from durable.model.names import check_name
 from durable.model.retry import Retry
+from durable.timing import DURATION_MAX
 
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
 
 _ONCE = Retry()
-_RAISE: Any = object()  # a timeout raises: None is a value like any other
+NOTHING_GIVEN: Any = object()  # no timeout_value: None is a value like any other
 
 
 async def sleep(duration: timedelta, *, key: str | None = None) -> None:
@@ -34,10 +37,7 @@ async def sleep(duration: timedelta, *, key: str | None = None) -> None:
     Raises `UsageError` outside a step's body, and when *duration* is no `timedelta`. If cancelled, the sleep goes on by the
     clock, and the next run of the body waits for the rest.
     """
-    given: Any = duration
-    if not isinstance(given, timedelta):
-        raise UsageError(f"sleep was given {given!r}. Give a timedelta: seconds(30), hours(2), days(3).")
-    await effects().sleep(duration.total_seconds(), key)
+    await effects().sleep(duration_seconds(duration, "sleep"), key)
 
 
 async def schedule_at(when: datetime, *, key: str | None = None) -> None:
@@ -87,7 +87,7 @@ async def wait_for_event(
     name: str,
     *,
     timeout: timedelta | None = None,
-    timeout_value: Any = _RAISE,
+    timeout_value: Any = NOTHING_GIVEN,
     type: Any = UNANNOTATED,
     key: str | None = None,
 ) -> Any:
@@ -103,7 +103,7 @@ async def wait_for_event(
     payload is not of *type*. If cancelled, the event may have been consumed: the next run of the body gets it.
     """
     _check_names([name])
-    pairs = await _wait(f"event:{name}", key, [name], False, timeout, timeout_value)
+    pairs = await _wait(_kind("event", name), key, [name], False, timeout, timeout_value)
     return timeout_value if pairs is None else _read(name, pairs[0][1], type)
 
 
@@ -111,13 +111,13 @@ async def wait_for_any(
     names: Sequence[str],
     *,
     timeout: timedelta | None = None,
-    timeout_value: Any = _RAISE,
+    timeout_value: Any = NOTHING_GIVEN,
     key: str | None = None,
 ) -> Any:
     """Wait for one of several events: the name and the payload of the one that was sent first. The others stay for whoever
     waits for them. After *timeout* it returns *timeout_value* as it was given. Otherwise like `wait_for_event`."""
     _check_names(names)
-    pairs = await _wait("any:" + ",".join(names), key, names, False, timeout, timeout_value)
+    pairs = await _wait(_kind("any", list(names)), key, names, False, timeout, timeout_value)
     if pairs is None:
         return timeout_value
     name = pairs[0][0].removeprefix(EVENT)
@@ -128,29 +128,40 @@ async def wait_for_all(
     names: Sequence[str],
     *,
     timeout: timedelta | None = None,
-    timeout_value: Any = _RAISE,
+    timeout_value: Any = NOTHING_GIVEN,
     key: str | None = None,
 ) -> Any:
     """Wait for an event of each name: their payloads, by name. They are consumed together, once the last is there; none is when
     the *timeout* comes first. Otherwise like `wait_for_event`."""
     _check_names(names)
-    pairs = await _wait("all:" + ",".join(names), key, names, True, timeout, timeout_value)
+    pairs = await _wait(_kind("all", list(names)), key, names, True, timeout, timeout_value)
     if pairs is None:
         return timeout_value
     found = {topic.removeprefix(EVENT): payload for topic, payload in pairs}
     return {name: _read(name, found[name], UNANNOTATED) for name in names}
 
 
+def _kind(word: str, names: Any) -> str:
+    """A part of the wait's key: in JSON, so that no two of them are written alike."""
+    return f"{word}:{json.dumps(names, ensure_ascii=False)}"
+
+
 async def _wait(
     kind: str, key: str | None, names: Sequence[str], every: bool, timeout: timedelta | None, timeout_value: Any
 ) -> list[tuple[str, str]] | None:
-    given: Any = timeout
-    if given is not None and not isinstance(given, timedelta):
-        raise UsageError(f"timeout is {given!r}. Give a timedelta: minutes(15), days(7).")
-    seconds = None if timeout is None else max(timeout.total_seconds(), 0.0)
+    seconds = None if timeout is None else duration_seconds(timeout, "timeout")
     topics = [f"{EVENT}{name}" for name in names]
-    lenient = timeout_value is not _RAISE
+    lenient = timeout_value is not NOTHING_GIVEN
+    if lenient and timeout is None:
+        raise UsageError("timeout_value is for when the timeout= has passed. Give one.")
     return await effects().wait(kind, key, topics, every=every, timeout=seconds, lenient=lenient)
+
+
+def duration_seconds(duration: Any, what: str) -> float:
+    """*duration* in seconds, zero if it is less. Raises `UsageError`."""
+    if not isinstance(duration, timedelta) or duration > DURATION_MAX:
+        raise UsageError(f"{what} is {duration!r}. Give a timedelta of at most a hundred years: minutes(15), days(7).")
+    return max(duration.total_seconds(), 0.0)
 
 
 def _read(name: str, payload: str, kind: Any) -> Any:
@@ -160,8 +171,11 @@ def _read(name: str, payload: str, kind: Any) -> Any:
         raise NonRetryable(f"the event {name!r} is not what the body takes: {error}") from error
 
 
-def _check_names(names: Any) -> None:
-    if isinstance(names, str) or not names or not all(isinstance(name, str) and name for name in names):
-        raise UsageError(f"the names of events are {names!r}. Give a list of non-empty strings.")
+def _check_names(names: Sequence[str]) -> None:
+    given: Any = names
+    if not isinstance(given, list | tuple) or not names:  # a set has another order in another process
+        raise UsageError(f"the names of events are {names!r}. Give a list of them.")
+    for name in names:
+        check_name(name, "the name of an event")
     if len(set(names)) < len(names):
         raise UsageError(f"the names of events are {names!r}, and one is there twice. Give each once.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,32 +22,35 @@ from durable.errors import (
     ExecutionEnded,
     ExecutionFailed,
     IdConflict,
+    NoPendingInput,
     UnknownExecution,
     UnknownWorkflow,
     UsageError,
 )
 from durable.ids import execution_uuid, new_token, shown_id
+from durable.inbox import InputPage, input_from, page_from, place_after, read_request, refuse_wrong
 from durable.model.answers import EVENT
 from durable.model.definition import Definition
 from durable.model.failure import Failure
+from durable.model.inputs import InputType
+from durable.model.names import check_name
 from durable.model.status import Change, Status, stored_sources
-from durable.request import Options, check_event_name, encode_tags, encoded, new_execution, once_of
+from durable.paging import PAGE_MAX, check_limit
+from durable.request import Options, encode_tags, encoded, new_execution, once_of
 from durable.runtime.listener import ENDED, READY, TIMER, TOLD, Listener, channel_of
 from durable.runtime.owned import Ended
 from durable.runtime.supervisor import Supervisor
 from durable.runtime.waiter import Waiter
 from durable.store.connection import Row
 from durable.store.executions import Births, Executions, NewExecution, notify_in, start_in
-from durable.store.group_commit import GroupCommit
-from durable.store.messages import DELIVERING, post_in
-from durable.view import Execution, Page, execution_from, listed_from, steps_from
+from durable.store.group_commit import GroupCommit, Kind
+from durable.store.messages import ANSWERING, DELIVERING, post_in
+from durable.view import Execution, Page, execution_from, page_of_executions, place_before, steps_from
 
 In = TypeVar("In")
 Out = TypeVar("Out")
 
 OnConflict: TypeAlias = Literal["return", "error"]
-
-PAGE_MAX = 1_000
 
 
 @dataclass(slots=True)
@@ -98,6 +100,12 @@ class Handle(Generic[Out]):
     async def send_event(self, name: str, payload: Any = None, *, dedupe_key: str | None = None) -> bool:
         """See `Client.send_event`."""
         return await self._client.send_event(self.id, name, payload, dedupe_key=dedupe_key)
+
+    async def provide_input(
+        self, name: str, value: Any = None, *, by: str | None = None, number: int | None = None
+    ) -> None:
+        """See `Client.provide_input`."""
+        await self._client.provide_input(self.id, name, value, by=by, number=number)
 
     def __repr__(self) -> str:
         return f"<Handle of execution {self.id!r}>"
@@ -208,17 +216,22 @@ class Client:
         return Handle(self, id, execution_uuid(id), result_type, False)
 
     async def get_execution(self, id: str, *, include_steps: bool = False) -> Execution:
-        """The execution as it stands now, with its steps and their attempts if asked for. Raises `UnknownExecution`, and
-        `StoreUnavailable` when PostgreSQL does not answer for about eight seconds; so do the other questions."""
+        """The execution as it stands now, with its steps, their attempts, and what they have asked people, if wanted.
+
+        Raises `UnknownExecution`, and `StoreUnavailable` when PostgreSQL does not answer for about eight seconds; so do the
+        other questions."""
         parts = self.parts()
         execution_id = execution_uuid(id)
         rows = await parts.executions.fetch("execution/get", execution_id)
         if not rows:
             raise _unknown(id)
-        steps = None
-        if include_steps:
-            steps = steps_from(await self._journal(parts, execution_id), parts.codec)
-        return execution_from(rows[0], parts.codec, steps)
+        execution = execution_from(rows[0], parts.codec)
+        if not include_steps:
+            return execution
+        steps = steps_from(await self._journal(parts, execution_id), parts.codec)
+        asked = await parts.executions.fetch("input/of", execution_id)
+        inputs = [input_from(row, parts.codec) for row in asked]
+        return msgspec.structs.replace(execution, steps=steps, inputs=inputs)
 
     async def list_executions(
         self,
@@ -234,17 +247,37 @@ class Client:
         *limit* is 1 to 1,000; *cursor* is the `cursor` of the page before. Raises `UsageError`.
         """
         parts = self.parts()
-        name = workflow.name if isinstance(workflow, Workflow) else workflow
-        if not 1 <= limit <= PAGE_MAX:
-            raise UsageError(f"limit is {limit}. Give a number from 1 to {PAGE_MAX}, and page with cursor.")
-        before, before_id = _read_cursor(cursor)
-        arguments: list[Any] = [name, _statuses(status), before, before_id, limit]
+        check_limit(limit)
+        before, before_id = place_before(cursor)
+        arguments: list[Any] = [_name_of(workflow), _statuses(status), before, before_id, limit]
         if tags:
             rows = await parts.executions.fetch("execution/list_tagged", *arguments, encode_tags(tags))
         else:
             rows = await parts.executions.fetch("execution/list", *arguments)
-        items = [listed_from(row) for row in rows]
-        return Page(items, _cursor(items[-1]) if len(items) == limit else None)
+        return page_of_executions(rows, limit)
+
+    async def list_pending_inputs(
+        self,
+        *,
+        workflow: Workflow[Any, Any] | str | None = None,
+        name: str | None = None,
+        type: InputType | None = None,
+        due_before: datetime | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> InputPage:
+        """What executions ask people and nobody has answered, the oldest first, filtered by workflow, name, type, and by what
+        expires before an instant. What one execution has asked, answered or not, is in its `Execution.inputs`.
+
+        *limit* is 1 to 1,000; *cursor* is the `cursor` of the page before. Raises `UsageError`.
+        """
+        parts = self.parts()
+        check_limit(limit)
+        if due_before is not None and due_before.tzinfo is None:
+            raise UsageError(f"due_before is {due_before!r}, which has no time zone. Give an aware datetime.")
+        place = place_after(cursor)
+        rows = await parts.executions.fetch("input/list", _name_of(workflow), name, type, due_before, *place, limit)
+        return page_from(rows, limit, parts.codec)
 
     async def wait_for_result(self, id: str, result_type: Any, timeout: float | timedelta | None) -> Any:
         """See `Handle.result`."""
@@ -307,48 +340,88 @@ class Client:
         """Send an event to an execution, whether it waits for it already or not: it is kept until it is waited for, and is
         consumed once. When it returns, the event is durable.
 
-        Events of one name are consumed in the order in which they were sent. Under one *dedupe_key* an execution gets an event
-        of this name once. With *connection*, an asyncpg connection in a transaction of yours, the event is sent with its
-        commit; *notify* tells workers then, else they find it by polling.
+        Events of one name are consumed in the order in which they were sent. Under one *dedupe_key* (1 to 200 characters) an
+        execution gets an event of this name once. With *connection*, an asyncpg connection in a transaction of yours, the event
+        is sent by the workers after its commit, in the order of such events, and later than others that are sent meanwhile;
+        *notify* tells the workers of the commit, else they find it by polling.
 
-        True; False when it was sent before under this *dedupe_key*. Raises `UnknownExecution`, `ExecutionEnded`,
+        True; False when it was sent before under this *dedupe_key*, which may have been by this very call, if its reply was
+        lost. Raises `UnknownExecution`, `ExecutionEnded`,
         `EncodeError`, `PayloadTooLarge`, `UsageError`. While PostgreSQL is away it waits (with *connection* it raises what
         asyncpg raises). If cancelled, the event may have been sent: give it a *dedupe_key* to be sure.
         """
         parts = self.parts()
         execution_id = execution_uuid(id)
-        check_event_name(name)
+        check_name(name, "the name of an event")
         once = once_of(name, dedupe_key)
         text = encoded(payload, parts.codec, parts.payload_bytes_max)
         try:
             if connection is not None:
-                return await post_in(connection, id, name, text, dedupe_key, notify=notify)  # type: ignore[arg-type]
-            row = await parts.commit.write(
-                DELIVERING, execution_id, (execution_id, f"{EVENT}{name}", once, text), len(text)
-            )
-        except asyncpg.exceptions.NoDataFoundError as error:
-            raise _unknown(id) from error
-        except asyncpg.exceptions.ObjectNotInPrerequisiteStateError as error:
-            raise _ended(id) from error
+                outcome = await post_in(connection, id, name, text, dedupe_key, notify=notify)  # type: ignore[arg-type]
+            else:
+                outcome = await self._send(
+                    parts, DELIVERING, execution_id, (execution_id, f"{EVENT}{name}", once, text), len(text)
+                )
         except asyncpg.DataError as error:
             raise EncodeError(f"PostgreSQL cannot store this event: {error}") from error
-        assert row is not None, "a message always has an outcome"
-        match row["outcome"]:
-            case "unknown":
-                raise _unknown(id)
-            case "ended":
-                raise _ended(id)
-            case outcome:
-                self._tell_of_mail(parts, execution_id, row["queue"])
-                return outcome == "sent" or dedupe_key is None  # else it was this very call, whose reply was lost
+        if outcome == "unknown":
+            raise _unknown(id)
+        if outcome == "ended":
+            raise _ended(id)
+        # Without a key it was this very call, whose reply was lost, that has sent it before.
+        return outcome == "sent" or (dedupe_key is None and connection is None)
 
-    def _tell_of_mail(self, parts: Parts, execution_id: UUID, queue: str | None) -> None:
-        if parts.supervisor is not None:
-            parts.supervisor.woken(execution_id, queue)
-        elif queue is not None:
-            parts.listener.send(READY, queue)
-        else:
-            parts.listener.send(TOLD, execution_id.hex)
+    async def provide_input(
+        self, id: str, name: str, value: Any = None, *, by: str | None = None, number: int | None = None
+    ) -> None:
+        """Answer what an execution asks by ``durable.wait_for_input`` under *name*: the earliest of that name, or the one of
+        this *number* (`Input.number`). When it returns, the answer is durable, and the execution gets it. *by* says who has
+        answered; it is kept with the answer.
+
+        Raises `InputRejected`, which says what is wrong by field, and the execution waits on; `NoPendingInput` when nothing of
+        that name is asked, or somebody else was quicker; `UnknownExecution`, `ExecutionEnded`, `EncodeError`,
+        `PayloadTooLarge`. While PostgreSQL is away it waits. If cancelled, it may have been answered.
+        """
+        parts = self.parts()
+        execution_id = execution_uuid(id)
+        check_name(name, "the name of an input")
+        if by is not None:
+            check_name(by, "the name of who answers")
+        text = encoded(value, parts.codec, parts.payload_bytes_max)
+        found = await parts.executions.fetch("input/find", execution_id, name, number)
+        if not found:
+            raise _unknown(id)
+        (row,) = found
+        if row["ended"]:
+            raise _ended(id)
+        if row["seq"] is None:
+            raise NoPendingInput(f"execution {id!r} asks nothing named {name!r} now. See list_pending_inputs().")
+        refuse_wrong(id, name, read_request(row["request"], parts.codec), text, parts.codec)
+        answer = (execution_id, row["seq"], new_token(), text, by)
+        try:
+            outcome = await self._send(parts, ANSWERING, execution_id, answer, len(text))
+        except asyncpg.DataError as error:
+            raise EncodeError(f"PostgreSQL cannot store this answer: {error}") from error
+        if outcome == "ended":
+            raise _ended(id)
+        if outcome not in ("sent", "duplicate"):
+            raise NoPendingInput(f"{name!r} of execution {id!r} was answered, or taken back, a moment ago.")
+
+    async def _send(self, parts: Parts, kind: Kind, execution_id: UUID, message: tuple[Any, ...], size: int) -> str:
+        """Send a message, and tell whom it concerns. Returns what became of it: sent or duplicate, or else why not."""
+        row = await parts.commit.write(kind, execution_id, message, size)
+        assert row is not None, "a message always has an outcome"
+        outcome, queue = str(row["outcome"]), row["queue"]
+        if outcome in ("sent", "duplicate"):
+            sure = outcome == "sent"
+            if parts.supervisor is not None:
+                parts.supervisor.woken(execution_id, queue, sure=sure)
+            else:
+                if queue is not None:
+                    parts.listener.send(READY, queue)
+                if queue is None or not sure:
+                    parts.listener.send(TOLD, execution_id.hex)
+        return outcome
 
     def _tell_cancelled(self, parts: Parts, execution_id: UUID, reason: str | None, watchers: Sequence[UUID]) -> None:
         parts.waiter.ended(execution_id, Ended(Status.CANCELLED.value, reason=reason))
@@ -486,15 +559,5 @@ def _statuses(status: Status | str | Sequence[Status | str] | None) -> list[str]
         raise UsageError(f"{error}. The statuses are: {', '.join(Status)}.") from error
 
 
-def _cursor(last: Execution) -> str:
-    return base64.urlsafe_b64encode(f"{last.created_at.isoformat()}|{last.execution_id}".encode()).decode()
-
-
-def _read_cursor(cursor: str | None) -> tuple[datetime | None, UUID | None]:
-    if cursor is None:
-        return None, None
-    try:
-        at, id = base64.urlsafe_b64decode(cursor).decode().split("|")
-        return datetime.fromisoformat(at), UUID(id)
-    except ValueError as error:
-        raise UsageError("the cursor is not one that list_executions gave.") from error
+def _name_of(workflow: Workflow[Any, Any] | str | None) -> str | None:
+    return workflow.name if isinstance(workflow, Workflow) else workflow

@@ -77,6 +77,19 @@ class ExecutionEnded(UsageError):
     """The execution has ended: nothing that is sent to it would be read."""
 
 
+class InputRejected(UsageError):
+    """An answer is not what was asked for, and the execution waits on. `problems` says what is wrong, by field ("" is the whole
+    answer)."""
+
+    def __init__(self, message: str, problems: dict[str, str]) -> None:
+        super().__init__(message)
+        self.problems = problems
+
+
+class NoPendingInput(UsageError):
+    """The execution asks nothing of this name: not yet, not any more, or somebody has answered already."""
+
+
 class PayloadTooLarge(UsageError):
     """The encoded value is larger than `max_payload`. Keep big data elsewhere and pass a reference."""
 
@@ -189,6 +202,10 @@ class ClaimLost(Interruption):
 
 class StoreUnavailable(Interruption):
     """PostgreSQL could not be reached for as long as it was allowed to take."""
+
+
+class AnsweredMeanwhile(DurableError):
+    """A question that was to be closed has an answer. Never leaves the engine."""
 
 
 # --- Ours ---------------------------------------------------------------------------------------------------

@@ -12,11 +12,12 @@ from durable.codec import Codec
 from durable.errors import EncodeError, PayloadTooLarge, UsageError
 from durable.ids import execution_uuid, given_name, new_id, new_token
 from durable.model.definition import UNANNOTATED, Definition
+from durable.model.names import check_name
 from durable.runtime.listener import HELD, TIMER
 from durable.store.executions import NewExecution
+from durable.timing import DURATION_MAX
 
 PRIORITY_MAX = 32_767
-EVENT_CHARACTERS_MAX = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +75,12 @@ def encoded(data: Any, codec: Codec, payload_bytes_max: int, kind: Any = UNANNOT
     return text
 
 
-def check_event_name(name: str) -> None:
-    """Raise `UsageError` for what cannot be the name of an event."""
-    if not name or len(name) > EVENT_CHARACTERS_MAX or "\0" in name:
-        raise UsageError(
-            f"{name[:50]!r} cannot be the name of an event. Give 1 to {EVENT_CHARACTERS_MAX} characters without NUL."
-        )
-
-
 def once_of(name: str, dedupe_key: str | None) -> str:
-    """What keeps an event from being sent twice: the sender's key, else this very call. As in ``durable.send_event``."""
-    return f"o:{new_token()}" if dedupe_key is None else f"k:{name}:{dedupe_key}"
+    """What keeps an event from being sent twice: the sender's key, under its name, else this very call. As in the function
+    ``durable.once_of``. Raises `UsageError`."""
+    if dedupe_key is None:
+        return f"o:{new_token()}"
+    return f"k:{len(name)}:{name}:{check_name(dedupe_key, 'a dedupe_key')}"
 
 
 def _check_times(delay: timedelta | None, scheduled_at: datetime | None) -> None:
@@ -94,7 +90,7 @@ def _check_times(delay: timedelta | None, scheduled_at: datetime | None) -> None
         raise UsageError(
             f"scheduled_at is {scheduled_at!r}, which has no time zone. Give an aware datetime, e.g. with tzinfo=UTC."
         )
-    if delay is not None and not timedelta(0) <= delay <= timedelta(days=36_500):
+    if delay is not None and not timedelta(0) <= delay <= DURATION_MAX:
         raise UsageError(f"delay is {delay!r}. Give a timedelta from zero to a hundred years.")
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+DURATION_MAX = timedelta(days=36_500)  # beyond, PostgreSQL and the calendar come to their ends
+
 
 def seconds(count: float) -> timedelta:
     """*count* seconds."""

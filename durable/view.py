@@ -5,22 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 from uuid import UUID
 
 import msgspec
 
 from durable.codec import Codec
 from durable.ids import shown_id
-from durable.model.answers import EVENT, read_answer
+from durable.inbox import Input
+from durable.model.answers import read_answer, shown_topic
 from durable.model.failure import Failure
 from durable.model.status import Status
-
-
-class Row(Protocol):
-    """A row as PostgreSQL gives it, by column name."""
-
-    def __getitem__(self, column: str, /) -> Any: ...
+from durable.paging import Row, read_cursor, write_cursor
 
 
 class Attempt(msgspec.Struct, frozen=True):
@@ -40,7 +36,7 @@ class EffectView(msgspec.Struct, frozen=True):
     """What the body of a step has done durably. `key` tells it from the others: its kind, what it was called with, and which
     one of its kind it is. `kind` is waiting, answered, expired (nothing came in time), ran, or tried (it failed). `until` is
     when a wait ends at the latest, or the next try is due; `result` is what a call has returned, in JSON form, or what a wait
-    was given: payloads by the names of events."""
+    was given: payloads by what it has waited for, see `Execution.waits_for`."""
 
     key: str
     kind: str
@@ -74,8 +70,9 @@ class StepView(msgspec.Struct, frozen=True):
 class Execution(msgspec.Struct, frozen=True):
     """An execution as it stood when it was asked for. `input` and `result` are in JSON form.
 
-    `wake_at` is until when it sleeps, `waits_for` the events that wake it before. `hold` is "definition" when the code of the
-    workers that looked at it cannot go on with it, as `hold_reason` says: it goes on when a worker comes whose code can.
+    `wake_at` is until when it sleeps, `waits_for` what wakes it before: names of events, and ``input:<name>``. `hold`
+    is "definition" when the code of the workers that looked at it cannot go on with it, as `hold_reason` says: it goes on when
+    a worker comes whose code can.
     """
 
     id: str
@@ -102,6 +99,7 @@ class Execution(msgspec.Struct, frozen=True):
     hold: str | None = None
     hold_reason: str | None = None
     steps: list[StepView] | None = None
+    inputs: list[Input] | None = None
 
     @property
     def compensations(self) -> list[StepView]:
@@ -138,7 +136,21 @@ def listed_from(row: Row) -> Execution:
     )
 
 
-def execution_from(row: Row, codec: Codec, steps: list[StepView] | None) -> Execution:
+def page_of_executions(rows: Sequence[Row], limit: int) -> Page:
+    """A page of ``execution/list``."""
+    items = [listed_from(row) for row in rows]
+    return Page(items, write_cursor(items[-1].created_at, items[-1].execution_id) if len(items) == limit else None)
+
+
+def place_before(cursor: str | None) -> tuple[datetime | None, UUID | None]:
+    """Where a page of executions begins. Raises `UsageError`."""
+    if cursor is None:
+        return None, None
+    at, id = read_cursor(cursor, "list_executions", 2)
+    return datetime.fromisoformat(at), UUID(id)
+
+
+def execution_from(row: Row, codec: Codec) -> Execution:
     """A row of ``execution/get``."""
     return msgspec.structs.replace(
         listed_from(row),
@@ -146,7 +158,7 @@ def execution_from(row: Row, codec: Codec, steps: list[StepView] | None) -> Exec
         deadline_at=row["deadline_at"],
         claimed_at=row["claimed_at"],
         wake_at=row["wake_at"],
-        waits_for=[topic.removeprefix(EVENT) for topic in row["topics"] or ()],
+        waits_for=[shown_topic(topic) for topic in row["topics"] or ()],
         worker_id=row["worker_id"],
         crashes=row["crashes"],
         input=codec.decode(row["input"]),
@@ -155,7 +167,6 @@ def execution_from(row: Row, codec: Codec, steps: list[StepView] | None) -> Exec
         reason=row["reason"],
         hold=row["hold"],
         hold_reason=row["hold_reason"],
-        steps=steps,
     )
 
 
@@ -190,7 +201,7 @@ def _step_from(path: str, rows: list[Row], failing: int | None, codec: Codec) ->
 def _effect_from(row: Row, codec: Codec) -> EffectView:
     value = row["value"]
     if row["kind"] == "answered":
-        result: Any = {topic.removeprefix(EVENT): codec.decode(payload) for topic, payload in read_answer(value)}
+        result: Any = {shown_topic(topic): codec.decode(payload) for topic, payload in read_answer(value)}
     else:
         result = None if value is None else codec.decode(value)
     return EffectView(

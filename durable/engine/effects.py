@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import contextvars
 import hashlib
+import json
 import math
 import random
 import typing
@@ -24,13 +25,23 @@ import msgspec
 from durable.codec import Codec
 from durable.engine.context import CURRENT, Body
 from durable.engine.inbox import Wanted
-from durable.engine.journal import Record
+from durable.engine.journal import Asked, Record
 from durable.engine.rest import Rest
 from durable.engine.strands import Strand
-from durable.errors import AmbiguousEffect, EncodeError, Interruption, NonRetryable, RunFailed, UsageError, WaitTimeout
-from durable.model.answers import read_answer, write_answer
+from durable.errors import (
+    AmbiguousEffect,
+    AnsweredMeanwhile,
+    EncodeError,
+    Interruption,
+    NonRetryable,
+    RunFailed,
+    UsageError,
+    WaitTimeout,
+)
+from durable.model.answers import read_answer, topic_of_input, write_answer
 from durable.model.definition import UNANNOTATED
 from durable.model.failure import Failure
+from durable.model.names import check_name
 from durable.model.retry import Retry
 
 if TYPE_CHECKING:
@@ -119,10 +130,19 @@ class Effects:
     # --- Waiting for messages -----------------------------------------------------------------------------------
 
     async def wait(
-        self, kind: str, own: str | None, topics: Sequence[str], *, every: bool, timeout: float | None, lenient: bool
+        self,
+        kind: str,
+        own: str | None,
+        topics: Sequence[str] = (),
+        *,
+        every: bool = False,
+        timeout: float | None,
+        lenient: bool,
+        asked: Asked | None = None,
     ) -> list[tuple[str, str]] | None:
-        """Wait for a message on one of *topics*, or with *every* one on each of them, for *timeout* seconds from when it is
-        called first. Returns topics and payloads (JSON), or with *lenient* None when none came in time.
+        """Wait for a message on one of *topics*, or with *every* one on each of them, or for the answer to what is *asked*, for
+        *timeout* seconds from when it is called first. Returns topics and payloads (JSON), or with *lenient* None when none
+        came in time.
 
         Raises `WaitTimeout` then otherwise, which the step's next attempt begins anew.
         """
@@ -133,13 +153,22 @@ class Effects:
                     return read_answer(record.value)
                 if record.kind == "expired":
                     return self._expired(record)
-            return await self._await_message(key, records, Wanted(topics, every, 0, _nobody), timeout, lenient)
+            registered = records[0] if records else None
+            order = self._take_seq() if registered is None else registered.seq
+            if asked is not None:
+                topics = [topic_of_input(order, asked.name)]
+            wanted = Wanted(topics, every, order, _nobody)
+            return await self._await_message(key, registered, wanted, timeout, lenient, asked)
 
     async def _await_message(
-        self, key: str, records: Sequence[Record], wanted: Wanted, timeout: float | None, lenient: bool
+        self,
+        key: str,
+        registered: Record | None,
+        wanted: Wanted,
+        timeout: float | None,
+        lenient: bool,
+        asked: Asked | None,
     ) -> list[tuple[str, str]] | None:
-        registered = records[0] if records else None
-        wanted.order = self._take_seq() if registered is None else registered.seq
         inbox = self._run.journal.inbox
         inbox.want(wanted)
         try:
@@ -147,21 +176,25 @@ class Effects:
                 await asyncio.sleep(0)
                 await asyncio.sleep(0)  # what is there is given now
                 if wanted.answer is None and registered is None:
-                    registered = Record(wanted.order, self._path, "waiting", self._attempt, delay=timeout, key=key)
+                    registered = Record(
+                        wanted.order, self._path, "waiting", self._attempt, delay=timeout, key=key, asks=asked
+                    )
                     await self._write(registered)
             if wanted.answer is None and registered is not None:
                 due = math.inf if registered.delay is None else self._run.due(registered)
                 await self.rest.pause(due, wanted)
             with self.rest.at_work():
-                if wanted.answer is None:
+                while wanted.answer is None:
                     await self._run.journal.fetch_mail()  # what was there before the time had come beats it
                     await asyncio.sleep(0)
                     await asyncio.sleep(0)
-                if wanted.answer is None:
-                    error = None if lenient else _encode(Failure.of(_late(key, self._path))).decode()
-                    record = Record(self._take_seq(), self._path, "expired", self._attempt, error=error, key=key)
-                    await self._write(record)
-                    return self._expired(record)
+                    if wanted.answer is None:
+                        error = None if lenient else _encode(Failure.of(_late(key, self._path))).decode()
+                        seq, closes = self._take_seq(), None if asked is None else wanted.order
+                        record = Record(seq, self._path, "expired", self._attempt, error=error, key=key, closes=closes)
+                        with contextlib.suppress(AnsweredMeanwhile):  # by an answer that is there now
+                            await self._write(record)
+                            return self._expired(record)
                 answer = [(message.topic, message.payload) for message in wanted.answer]
                 numbers = tuple(message.number for message in wanted.answer)
                 text = write_answer(answer)
@@ -244,7 +277,7 @@ class Effects:
     @contextlib.contextmanager
     def _waiting(self, kind: str, own: str | None) -> Generator[str]:
         """The key of a wait, for as long as it lasts. *own* is the author's name for it."""
-        name = kind if own is None else f"{kind}:{own}"
+        name = kind if own is None else f"{kind}:{json.dumps(check_name(own, 'a key'), ensure_ascii=False)}"
         task = asyncio.current_task()
         if name in self._in_flight or self._waiters.setdefault(name, task) is not task:
             raise AmbiguousEffect(
@@ -276,6 +309,8 @@ class Effects:
         self.rest.refuse_ended()
         try:
             await self._run.write(self._strand, record)
+        except AnsweredMeanwhile:
+            raise
         except Exception as error:
             self.rest.end(error)
             await self._for_ever()

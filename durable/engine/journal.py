@@ -15,7 +15,9 @@ import msgspec
 
 from durable.engine.inbox import Inbox
 from durable.errors import InternalError
+from durable.model.answers import INPUT
 from durable.model.failure import Failure
+from durable.model.inputs import Request
 from durable.model.paths import outer_paths
 from durable.model.status import Status
 
@@ -41,6 +43,16 @@ that nothing came in time."""
 ENDING_PATH = ""  # where the record stands that the execution is being ended
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question to people. `text` is a `durable.model.inputs.Request` as the codec writes it; `remind_every` is in seconds."""
+
+    name: str
+    request: Request
+    text: str
+    remind_every: float | None
+
+
 @dataclass(slots=True)
 class Record:
     """One thing that has happened.
@@ -52,6 +64,7 @@ class Record:
     long the body ran. `data_seq` is, for a step that can be undone and has no value of its own, the record that holds its
     data (0: the input). `drops` are records that this one makes superfluous. `key` tells an effect of a body from its others;
     `attempt` is then that of the step, and `delay` how long a wait takes at most. `consumes` are the messages that it takes.
+    `asks` is what a wait asks people; `closes`, of one that has expired, the record that has asked.
     """
 
     seq: int
@@ -67,6 +80,8 @@ class Record:
     drops: tuple[int, ...] = ()
     key: str | None = None
     consumes: tuple[int, ...] = ()
+    asks: Asked | None = None
+    closes: int | None = None
 
     @property
     def failure(self) -> Failure:
@@ -105,15 +120,17 @@ class Past:
 
 class History:
     """Everything recorded in one execution, by path. `failing` says that it has failed and is being ended; `pinned` is the
-    data that compensations will need, by the numbers of the records that hold it."""
+    data that compensations will need, by the numbers of the records that hold it; `asked` are the questions that have no
+    answer, by path and key."""
 
-    __slots__ = ("_inside", "by_path", "failing", "next_seq", "pinned")
+    __slots__ = ("_inside", "asked", "by_path", "failing", "next_seq", "pinned")
 
     def __init__(self, records: Sequence[Record] = ()) -> None:
         self.by_path: dict[str, Past] = {}
         self.failing: Record | None = None
         self.next_seq = 1
         self.pinned: dict[int, str] = {}
+        self.asked: dict[tuple[str, str], int] = {}
         self._inside: dict[
             str, dict[str, None]
         ] = {}  # by item or iteration: the paths and iterations directly inside it
@@ -139,6 +156,11 @@ class History:
             if past.effects is None:
                 past.effects = {}
             past.effects.setdefault(record.key, []).append(record)
+            if record.key.startswith(INPUT):
+                if record.kind == "waiting":
+                    self.asked[record.path, record.key] = record.seq
+                else:
+                    self.asked.pop((record.path, record.key), None)
         elif record.kind == "completed":
             past.completed = record
         elif record.kind == "failed":
@@ -159,6 +181,16 @@ class History:
                 if int(iteration) < past.note.attempt:
                     return True
         return False
+
+    def asked_in_vain(self) -> list[int]:
+        """The questions whose answer nobody will read: what has asked them is over."""
+        return [seq for (path, _), seq in self.asked.items() if self._is_left(path, seq)]
+
+    def _is_left(self, path: str, seq: int) -> bool:
+        past = self.by_path.get(path)
+        if past is None or past.completed is not None or past.final is not None or self.is_over(path):
+            return True
+        return self.failing is not None and seq < self.failing.seq
 
     def take_seq(self) -> int:
         """The number of the next record."""
@@ -262,7 +294,8 @@ class Journal(Protocol):
     async def record(self, *records: Record) -> None:
         """Append records, in their order. Raises `ClaimLost` when the execution is no longer ours. If cancelled by whoever
         stops the execution to go on elsewhere, it may have happened. Any other cancellation waits for it, and is not
-        raised: what was done is known, and nothing new begins anyway."""
+        raised: what was done is known, and nothing new begins anyway. Raises `AnsweredMeanwhile` when a question is to be
+        closed that somebody has answered: its message is there."""
         ...
 
     async def conclude(self, outcome: Outcome) -> None:

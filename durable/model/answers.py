@@ -1,4 +1,8 @@
-"""What waits are given, as it is recorded: topics with payloads. The topic of an event is its name with a word before it."""
+"""What waits are given, as it is recorded: topics with payloads.
+
+The topic of an event is its name with a word before it. That of an input is of this one request: its record's number, and its
+name, so that no answer reaches another question.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,19 @@ from collections.abc import Sequence
 import msgspec
 
 EVENT = "event:"
+INPUT = "input:"
+
+
+def topic_of_input(seq: int, name: str) -> str:
+    """The topic on which the answer to a request comes; as in ``durable.answer``."""
+    return f"{INPUT}{seq}:{name}"
+
+
+def shown_topic(topic: str) -> str:
+    """A topic for people: the name of an event, or what else is waited for."""
+    if topic.startswith(INPUT):
+        return INPUT + topic.removeprefix(INPUT).partition(":")[2]
+    return topic.removeprefix(EVENT)
 
 
 def write_answer(answer: Sequence[tuple[str, str]]) -> str:

@@ -15,7 +15,7 @@ import msgspec
 
 from durable.engine.inbox import Inbox
 from durable.engine.journal import Blocked, Completed, Failed, Outcome, Record, Subject
-from durable.errors import ClaimLost, Interruption
+from durable.errors import AnsweredMeanwhile, ClaimLost, Interruption
 from durable.model.status import Change, Status, stored_sources
 from durable.runtime.code import Code
 from durable.store import claims
@@ -60,6 +60,9 @@ class Writes:
         self._record = claims.recording(worker_id)
         self._compact = claims.compacting(worker_id)
         self._answer = claims.answering(worker_id)
+        self._ask = claims.asking(worker_id)
+        self._close = claims.closing(worker_id)
+        self._withdraw = claims.withdrawing()
         self._finish = claims.finishing(worker_id, stored_sources(Change.COMPLETE))
         self._finish_ending = claims.finishing(worker_id, stored_sources(Change.FINISH_ENDING))
         waiting, ending = Status.WAITING.value, Status.COMPENSATING.value
@@ -78,12 +81,17 @@ class Writes:
                 self._begin_ending, execution_id, (execution_id, token, r.seq, r.error), size, strand
             )
         if r.consumes:
-            numbers = "{" + ",".join(map(str, r.consumes)) + "}"
-            row = (execution_id, token, r.seq, r.path, r.attempt, r.value, r.key, numbers)
+            row = (execution_id, token, r.seq, r.path, r.attempt, r.value, r.key, _numbers(r.consumes))
             return self._commit.submit(self._answer, execution_id, row, size, strand)
+        if (asked := r.asks) is not None:
+            question = (asked.name, asked.request.type, asked.remind_every, asked.text)
+            row = (execution_id, token, r.seq, r.path, r.attempt, r.delay, r.key, *question)
+            return self._commit.submit(self._ask, execution_id, row, len(asked.text), strand)
+        if r.closes is not None:
+            row = (execution_id, token, r.seq, r.path, r.attempt, r.error, r.key, r.closes)
+            return self._commit.submit(self._close, execution_id, row, size, strand)
         if r.drops:
-            drops = "{" + ",".join(map(str, r.drops)) + "}"
-            row = (execution_id, token, r.seq, r.path, r.attempt, r.value, drops)
+            row = (execution_id, token, r.seq, r.path, r.attempt, r.value, _numbers(r.drops))
             return self._commit.submit(self._compact, execution_id, row, size, strand)
         row = (
             execution_id,
@@ -124,14 +132,18 @@ class Writes:
         kind = self._put_off if ending else self._suspend
         return self._commit.write(kind, execution_id, row, 0 if r is None else len(r.value or r.error or ""))
 
+    def withdraw(self, execution_id: UUID, token: UUID, seqs: Iterable[int]) -> Awaitable[Row | None]:
+        """Take questions back that nobody waits for any more."""
+        return self._commit.write(self._withdraw, execution_id, (execution_id, token, _numbers(seqs)))
+
     def adopt(self, execution_id: UUID, token: UUID, shape: int) -> Write:
         """Go on under another *shape*."""
         return self._commit.submit(self._adopt, execution_id, (execution_id, token, shape))
 
     def hold(self, execution_id: UUID, token: UUID, shapes: Iterable[int], reason: str) -> Awaitable[Row | None]:
         """Give the claim back for workers whose definitions are not of these *shapes*."""
-        held_by = "{" + ",".join(map(str, shapes)) + "}"
-        return self._commit.write(self._hold, execution_id, (execution_id, token, held_by, reason), len(reason))
+        row = (execution_id, token, _numbers(shapes), reason)
+        return self._commit.write(self._hold, execution_id, row, len(reason))
 
     def release(self, execution_id: UUID, token: UUID) -> Awaitable[Row | None]:
         """Give the claim back."""
@@ -221,9 +233,14 @@ class Owned:
         # Concurrent strands have different paths: they share the lanes, so that one lane works while the other is waited for.
         strand = records[0].path
         writes = [self.writes.record(self.execution_id, self.token, record, strand) for record in records]
-        for write in writes:
-            if await write.settled(self._goes_on_elsewhere) is None:
+        for record, write in zip(records, writes, strict=True):
+            answer = await write.settled(self._goes_on_elsewhere)
+            if answer is None:
                 raise self._lost()
+            if record.closes is not None and answer["answered"]:
+                raise AnsweredMeanwhile
+            if record.asks is not None:
+                self.supervisor.asked(record.asks.remind_every)
         if self.suspect:
             self.suspect = False
             self.supervisor.cleared()
@@ -255,6 +272,7 @@ class Owned:
     async def conclude(self, outcome: Outcome) -> None:
         """See `Journal`. From here on the task is not cancelled from our side: the write decides."""
         self.concluding = True
+        await self._withdraw(outcome)
         ending = self.subject.history.failing is not None
         if isinstance(outcome, Blocked):
             answer = await self.writes.suspend(self.execution_id, self.token, outcome, self.inbox, ending=ending)
@@ -269,6 +287,15 @@ class Owned:
                 self.supervisor.finished(self, ended, answer["watchers"])
                 return
         raise self._lost()
+
+    async def _withdraw(self, outcome: Outcome) -> None:
+        """Take back what is asked by what is over. Should we die before this, whoever goes on does it."""
+        history = self.subject.history
+        if not history.asked:
+            return
+        left = history.asked_in_vain() if isinstance(outcome, Blocked) else list(history.asked.values())
+        if left and await self.writes.withdraw(self.execution_id, self.token, left) is None:
+            raise self._lost()
 
     def ask_to_undo(self, reason: str) -> None:
         """Somebody has cancelled it, to be undone."""
@@ -296,6 +323,11 @@ class Owned:
             self.interrupted = why
             if self.started:
                 self.task.cancel()
+
+
+def _numbers(numbers: Iterable[int]) -> str:
+    """Numbers as a PostgreSQL array."""
+    return "{" + ",".join(map(str, numbers)) + "}"
 
 
 def _array(names: Iterable[str]) -> str:

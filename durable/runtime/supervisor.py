@@ -36,6 +36,7 @@ from durable.runtime.listener import ENDED, HELD, READY, TIMER, TOLD, Listener, 
 from durable.runtime.owned import ENDING, Ended, Interrupted, Owned, Writes
 from durable.runtime.postman import Postman
 from durable.runtime.reaper import Reaper
+from durable.runtime.reminder import Remind, Reminder
 from durable.runtime.standing import Standing
 from durable.runtime.timekeeper import Timekeeper
 from durable.store.claims import read_messages
@@ -74,6 +75,7 @@ class Supervisor:
         engine: Engine | None,
         on_ended: Callable[[UUID, Ended], None],
         on_left: Callable[[UUID], None],
+        remind: Remind | None,
     ) -> None:
         self._process = process
         self._codes = codes
@@ -108,6 +110,7 @@ class Supervisor:
         )
         self._postman = Postman(self._link, self.woken)
         self._timekeeper = Timekeeper(self._link, self._became_ready, self._postman.look, self._poll_seconds)
+        self._reminder = None if remind is None else Reminder(self._link, remind, self._poll_seconds)
         self._reaper = Reaper(self._link, self._became_ready, self._timekeeper.look)
         self._auditor = Auditor(
             self._link,
@@ -134,17 +137,18 @@ class Supervisor:
         await self._standing.start()
         # Does nothing, and so is cancelled only when all are; the others are, for an instant, when a timeout of theirs is over.
         self._sentinel = asyncio.create_task(_for_ever(), name="durable sentinel")
-        self._tasks = [
-            asyncio.create_task(self._kept_alive(name, run), name=f"durable {name}")
-            for name, run in (
-                ("claimer", self._claimer.run),
-                ("timekeeper", self._timekeeper.run),
-                ("postman", self._postman.run),
-                ("reaper", self._reaper.run),
-                ("auditor", self._auditor.run),
-                ("lease watch", self._standing.watch),
-            )
-        ] + [self._sentinel]
+        loops = [
+            ("claimer", self._claimer.run),
+            ("timekeeper", self._timekeeper.run),
+            ("postman", self._postman.run),
+            ("reaper", self._reaper.run),
+            ("auditor", self._auditor.run),
+            ("lease watch", self._standing.watch),
+        ]
+        if self._reminder is not None:
+            loops.append(("reminder", self._reminder.run))
+        self._tasks = [asyncio.create_task(self._kept_alive(name, run), name=f"durable {name}") for name, run in loops]
+        self._tasks.append(self._sentinel)
 
     async def drain(self, limit: float) -> None:
         """Stop gracefully: nothing new begins, steps that run may finish within *limit* seconds, the rest is cancelled; all
@@ -270,10 +274,12 @@ class Supervisor:
         """Something was made ready by this process: look, and tell the others."""
         self._became_ready([queue])
 
-    def woken(self, execution_id: UUID, queue: str | None) -> None:
-        """A message was delivered: to an execution that it has made ready in *queue*, or to one that does not sleep."""
+    def woken(self, execution_id: UUID, queue: str | None, *, sure: bool = True) -> None:
+        """A message was delivered: to an execution that it has made ready in *queue*, or to one that does not sleep. Which of
+        both, is not *sure* of one that was sent again."""
         if queue is not None:
             self._became_ready([queue])
+        if queue is not None and sure:
             return
         self.claim_told(execution_id)
         if not self.owns(execution_id):
@@ -282,6 +288,11 @@ class Supervisor:
     def will_be_due(self, delay: float) -> None:
         """Something was put to sleep by this process."""
         self._timekeeper.consider(delay)
+
+    def asked(self, remind_every: float | None) -> None:
+        """An execution has asked people, who are to be reminded."""
+        if self._reminder is not None and remind_every is not None:
+            self._reminder.consider(remind_every)
 
     def _identity(self) -> tuple[UUID, int] | None:
         return (self.worker_id, self.epoch) if self._standing.well else None

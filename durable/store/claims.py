@@ -10,7 +10,8 @@ from durable.store.connection import Link, Row
 from durable.store.group_commit import Kind
 from durable.store.queries import load
 
-PAGE_ROWS = 2_000  # journal rows read at once: bounded memory for one message
+PAGE_ROWS = 2_000  # journal rows read at once: bounded memory for one reply
+MESSAGES = 100  # the same for messages: many of them are as big as they may be
 NOWHERE = UUID(int=0)
 
 
@@ -27,6 +28,21 @@ def compacting(worker_id: UUID) -> Kind:
 def answering(worker_id: UUID) -> Kind:
     """The write that appends to a journal what waits were given, and consumes the messages that it came in."""
     return Kind(load("journal/answer"), worker_id)
+
+
+def asking(worker_id: UUID) -> Kind:
+    """The write that appends to a journal that people are asked, and puts the questions before them."""
+    return Kind(load("input/ask"), worker_id)
+
+
+def closing(worker_id: UUID) -> Kind:
+    """The write that appends to a journal that nobody has answered in time."""
+    return Kind(load("input/expire"), worker_id)
+
+
+def withdrawing() -> Kind:
+    """The write that takes questions back."""
+    return Kind(load("input/withdraw"))
 
 
 def finishing(worker_id: UUID, sources: list[str]) -> Kind:
@@ -101,25 +117,25 @@ async def take(
 
 async def read_journals(link: Link, execution_ids: Iterable[UUID]) -> dict[UUID, list[Row]]:
     """The journals of several executions, each in order."""
-    return await _read_pages(link, "journal/read", execution_ids, "seq")
+    return await _read_pages(link, "journal/read", execution_ids, "seq", PAGE_ROWS)
 
 
 async def read_messages(link: Link, execution_ids: Iterable[UUID], after: int = 0) -> dict[UUID, list[Row]]:
     """The messages of several executions that nobody has consumed, each in order; of one, those *after* a number."""
-    return await _read_pages(link, "message/read", execution_ids, "number", after)
+    return await _read_pages(link, "message/read", execution_ids, "number", MESSAGES, after)
 
 
 async def _read_pages(
-    link: Link, name: str, execution_ids: Iterable[UUID], order: str, after: int = 0
+    link: Link, name: str, execution_ids: Iterable[UUID], order: str, limit: int, after: int = 0
 ) -> dict[UUID, list[Row]]:
     ids = sorted(execution_ids)
     found: dict[UUID, list[Row]] = {execution_id: [] for execution_id in ids}
     place, number = (ids[0], after) if after else (NOWHERE, 0)
     while ids:
-        page = await link.fetch_surely(load(name), ids, place, number, PAGE_ROWS)
+        page = await link.fetch_surely(load(name), ids, place, number, limit)
         for row in page:
             found[row["execution_id"]].append(row)
-        if len(page) < PAGE_ROWS:
+        if len(page) < limit:
             break
         place, number = page[-1]["execution_id"], page[-1][order]
     return found

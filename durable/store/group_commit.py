@@ -20,7 +20,7 @@ from uuid import UUID
 import asyncpg
 
 from durable.errors import InternalError, StoreUnavailable
-from durable.store.connection import AGAIN, LOST, Link, Row, backoff, columns, log_lost
+from durable.store.connection import AGAIN, LOST, REFUSED, Link, Row, backoff, columns, log_lost
 from durable.store.queries import Query
 
 log = logging.getLogger("durable.store")
@@ -248,9 +248,7 @@ class _Lane:
 
     async def _refused(self, kind: Kind, writes: list[Write], error: Exception) -> None:
         """The statement as a whole was refused. Find whose rows are to blame, an execution being the unit."""
-        blamed = isinstance(
-            error, asyncpg.DataError | asyncpg.IntegrityConstraintViolationError | asyncpg.ProgramLimitExceededError
-        )
+        blamed = isinstance(error, REFUSED)
         if blamed and await self._divide(kind, writes):
             return
         if not blamed:

@@ -7,12 +7,12 @@ from durable.store.group_commit import Kind
 from durable.store.queries import load
 
 DELIVERING = Kind(load("message/deliver"))
+ANSWERING = Kind(load("input/answer"))
 
 
 async def post_in(
     connection: Connection, id: str, name: str, payload: str, dedupe_key: str | None, *, notify: bool
-) -> bool:
-    """Send an event in the caller's own transaction; False when it was sent before. Raises what the function
-    ``durable.send_event`` raises."""
+) -> str:
+    """Send an event in the caller's own transaction: sent, duplicate, ended or unknown. No outcome aborts it."""
     rows = await connection.fetch(load("message/post").sql, id, name, payload, dedupe_key, notify)
-    return bool(rows[0]["posted"])
+    return str(rows[0]["outcome"])

@@ -110,8 +110,12 @@ class _Told:
 
 
 def _told_for(path: str, failed: Mapping[str, Essence]) -> Essence | None:
-    """How the failure of *path* is recorded: by itself, or by what it has ended, where its own record was lost in a crash."""
-    return next((failed[place] for place in (path, *reversed([*outer_paths(path)])) if place in failed), None)
+    """How the failure of *path* is recorded: by itself, or by what it has ended, where its own record was lost in a crash. A
+    foreach that had too many of them has another failure."""
+    if path in failed:
+        return failed[path]
+    outer = next((failed[place] for place in reversed([*outer_paths(path)]) if place in failed), None)
+    return None if outer is None or outer[0] == TOO_MANY else outer
 
 
 def _ends_siblings(definition: Definition, path: str) -> bool:

@@ -10,7 +10,7 @@ import asyncio
 import inspect
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 from durable.authoring import In, Out, Workflow
 from durable.codec import Codec, JsonCodec
@@ -22,7 +22,7 @@ from durable.model.paths import plain as without_indices
 from durable.testing.comparison import differences
 from durable.testing.keys import WatchingRunner
 from durable.testing.laws import faults_of_call, faults_of_end, is_beside_others
-from durable.testing.memory import MemoryJournal, Run, Worker, send_all
+from durable.testing.memory import MemoryJournal, Outside, Run, Worker, send_all
 from durable.testing.mocks import Mocks, mocked
 from durable.testing.report import CrashReport, Point, Repeat, spelled
 
@@ -35,20 +35,19 @@ async def crash_everywhere(
     *,
     check: Callable[[Run], Awaitable[None] | None] | None = None,
     mocks: Mocks | None = None,
-    events: Sequence[tuple[str, Any]] = (),
-    events_before: Sequence[tuple[str, Any]] = (),
     first_crashes: int | None = None,
     second_crashes: int = 100,
     tags: Mapping[str, Any] | None = None,
     crashes: int = 0,
     max_crashes: int = 5,
     codec: Codec | None = None,
+    **outside: Unpack[Outside],
 ) -> CrashReport:
     """Run *workflow* on *input* once, then again with a crash at each of its writes, and with two of them.
 
     *check* is called with every `Run` that has ended, the uninterrupted one first: assert in it what must hold of each.
-    *mocks*, *events* and *events_before* are as for `run`. Of the single crashes at most *first_crashes* are tried, and
-    *second_crashes* of their pairs, evenly spread; None: all.
+    *mocks* and what comes from *outside* (*events*, *events_before*, *inputs*) are as for `run`. Of the single crashes at most
+    *first_crashes* are tried, and *second_crashes* of their pairs, evenly spread; None: all.
 
     Raises `AssertionError`, saying where the world was stopped, when a run breaks a law (see `durable.testing.laws`), when it
     ends otherwise than the uninterrupted one (see `durable.testing.comparison` for what chance may decide), or when a body is
@@ -60,8 +59,8 @@ async def crash_everywhere(
     text = codec.encode(input, definition.input_type)
 
     async def live(*points: Point) -> _Life:
-        life = _Life(definition, points, crashes)
-        send_all(life.journal, codec, events, events_before)
+        life = _Life(definition, points, crashes, codec)
+        send_all(life.journal, codec, outside)
         await life.live(codec, lambda runner: Worker(definition, text, runner, "memory", tags or {}, max_crashes))
         return life
 
@@ -86,19 +85,18 @@ async def crash_at(
     input: In,
     *points: Point,
     mocks: Mocks | None = None,
-    events: Sequence[tuple[str, Any]] = (),
-    events_before: Sequence[tuple[str, Any]] = (),
     crashes: int = 0,
     max_crashes: int = 5,
     codec: Codec | None = None,
+    **outside: Unpack[Outside],
 ) -> Run:
     """Run *workflow* on *input* to its end, through crashes at *points*: each is counted in the life of one worker, so that the
-    last of them outlives all. *mocks*, *events* and *events_before* are as for `run`. Raises `AssertionError` when a law is
+    last of them outlives all. *mocks* and what comes from *outside* are as for `run`. Raises `AssertionError` when a law is
     broken."""
     definition, codec = mocked(workflow.definition, mocks), codec or JsonCodec()
     text = codec.encode(input, definition.input_type)
-    life = _Life(definition, points, crashes)
-    send_all(life.journal, codec, events, events_before)
+    life = _Life(definition, points, crashes, codec)
+    send_all(life.journal, codec, outside)
     await life.live(codec, lambda runner: Worker(definition, text, runner, max_crashes=max_crashes))
     ended = life.result(codec)
     faults = [*life.faults, *faults_of_end(definition, ended.records, ended.status)]
@@ -109,8 +107,8 @@ async def crash_at(
 class _CrashingJournal(MemoryJournal):
     """A journal whose worker dies at *point*. `writes` counts the writes that were begun."""
 
-    def __init__(self, point: Point | None, crashes: int) -> None:
-        super().__init__(crashes=crashes)
+    def __init__(self, point: Point | None, crashes: int, codec: Codec) -> None:
+        super().__init__(crashes=crashes, codec=codec)
         self.begin_anew(point)
 
     def begin_anew(self, point: Point | None) -> None:
@@ -148,13 +146,13 @@ class _CrashingJournal(MemoryJournal):
 class _Life:
     """One execution from its start to its end, through the crashes at *points*."""
 
-    def __init__(self, definition: Definition, points: Sequence[Point], crashes: int) -> None:
+    def __init__(self, definition: Definition, points: Sequence[Point], crashes: int, codec: Codec) -> None:
         self.definition = definition
         self.points = tuple(points)
         self.calls: Counter[tuple[str, int]] = Counter()
         self.faults: list[str] = []
         self.keyed: set[str] = set()  # the steps that have asked for their key
-        self.journal = _CrashingJournal(points[0] if points else None, crashes)
+        self.journal = _CrashingJournal(points[0] if points else None, crashes, codec)
         self.recording: set[str] = (
             set()
         )  # bodies that have effects: they are in flight when something of theirs is durable

@@ -15,17 +15,18 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import Any, Self, TypedDict, Unpack
 
 from durable.authoring import In, Out, Workflow
 from durable.codec import Codec, JsonCodec
 from durable.engine.context import Context
 from durable.engine.inbox import Inbox, Message
 from durable.engine.interpreter import Interpreter
-from durable.engine.journal import Blocked, Completed, Failed, History, Outcome, Record, Subject
+from durable.engine.journal import Asked, Blocked, Completed, Failed, History, Outcome, Record, Subject
 from durable.engine.step_runner import StepRunner
 from durable.errors import InternalError, Interruption
-from durable.model.answers import EVENT
+from durable.inbox import refuse_wrong
+from durable.model.answers import EVENT, shown_topic, topic_of_input
 from durable.model.definition import Decision, Definition, Step
 from durable.model.failure import Failure
 from durable.model.status import Status
@@ -35,8 +36,9 @@ from durable.testing.mocks import Mocks, mocked
 class MemoryJournal:
     """The `Journal` of one execution, kept in memory. `crashes` is how many workers died with it in flight."""
 
-    def __init__(self, *, crashes: int = 0) -> None:
+    def __init__(self, *, crashes: int = 0, codec: Codec | None = None) -> None:
         self.crashes = crashes
+        self._codec = codec or JsonCodec()
         self._records: dict[int, Record] = {}
         self.dropped: list[Record] = []  # final failures that are no longer among the records
         self.ended: Completed | Failed | None = None
@@ -53,6 +55,8 @@ class MemoryJournal:
         self._sent = 0
         self._topics: list[str] = []  # what wakes it
         self._coming: list[tuple[str, str]] = []  # what is to be sent once it is waited for
+        self._asked: dict[int, Asked] = {}  # what is asked and not answered, by the number of its record
+        self._answers: list[tuple[str, str]] = []  # what is to be answered once it is asked
 
     @property
     def records(self) -> list[Record]:
@@ -72,6 +76,8 @@ class MemoryJournal:
         other._due = dict(self._due)
         other._messages = dict(self._messages)  # a copy: what the dead one consumes from now on does not count
         other._coming = list(self._coming)
+        other._asked = dict(self._asked)
+        other._answers = list(self._answers)
         other.crashes += 1
         return other
 
@@ -91,7 +97,8 @@ class MemoryJournal:
         if not self._comes() and wake_at > self.now:
             if math.inf == wake_at:
                 raise AssertionError(
-                    f"the execution waits for {self._topics}, and nothing of that is sent. Give it to the test: events=[...]."
+                    f"the execution waits for {[shown_topic(topic) for topic in self._topics]}, and nothing of that is sent. "
+                    "Give it to the test: events=[...], inputs=[...]."
                 )
             self._skipped += wake_at - self.now
         self._wake_at, self._topics = 0.0, []
@@ -109,6 +116,10 @@ class MemoryJournal:
         """An event is to be sent as soon as the execution sleeps until one of its name comes."""
         self._coming.append((f"{EVENT}{name}", payload))
 
+    def answer_when_asked(self, name: str, payload: str) -> None:
+        """A question of this name is to be answered as soon as the execution sleeps until then."""
+        self._answers.append((name, payload))
+
     def _send(self, topic: str, payload: str) -> None:
         self._sent += 1
         self._messages[self._sent] = Message(self._sent, topic, payload)
@@ -120,6 +131,13 @@ class MemoryJournal:
                 del self._coming[place]
                 self._send(topic, payload)
                 return True
+        for place, (name, payload) in enumerate(self._answers):
+            for seq, asked in self._asked.items():
+                if asked.name == name and topic_of_input(seq, name) in self._topics:
+                    refuse_wrong("memory", name, asked.request, payload, self._codec)
+                    del self._answers[place], self._asked[seq]
+                    self._send(topic_of_input(seq, name), payload)
+                    return True
         return False
 
     def _read_back(self, record: Record) -> Record:
@@ -196,6 +214,10 @@ class MemoryJournal:
         self._records[record.seq] = replace(
             record, drops=()
         )  # a copy: what the interpreter does to its own is not durable
+        if record.asks is not None:
+            self._asked[record.seq] = record.asks
+        if record.closes is not None and self._asked.pop(record.closes, None) is None:
+            raise InternalError(f"record {record.seq} ({record.path!r}) closes what is not asked")
         self.crashes = 0
         if record.kind == "failing":
             self._deadline = None
@@ -338,14 +360,22 @@ class Run:
         return cls(*ended, journal.records, calls, journal.now, journal.dropped)
 
 
-def send_all(
-    journal: MemoryJournal, codec: Codec, events: Sequence[tuple[str, Any]], before: Sequence[tuple[str, Any]]
-) -> None:
-    """Send events to an execution; see `run`."""
-    for name, payload in before:
+class Outside(TypedDict, total=False):
+    """What comes to an execution from outside; see `run`. Each is a name with a payload."""
+
+    events: Sequence[tuple[str, Any]]
+    events_before: Sequence[tuple[str, Any]]
+    inputs: Sequence[tuple[str, Any]]
+
+
+def send_all(journal: MemoryJournal, codec: Codec, outside: Outside) -> None:
+    """Let it come."""
+    for name, payload in outside.get("events_before", ()):
         journal.send(name, codec.encode(payload))
-    for name, payload in events:
+    for name, payload in outside.get("events", ()):
         journal.send_when_awaited(name, codec.encode(payload))
+    for name, payload in outside.get("inputs", ()):
+        journal.answer_when_asked(name, codec.encode(payload))
 
 
 async def run(
@@ -353,23 +383,23 @@ async def run(
     input: In,
     *,
     mocks: Mocks | None = None,
-    events: Sequence[tuple[str, Any]] = (),
-    events_before: Sequence[tuple[str, Any]] = (),
     execution_id: str = "memory",
     tags: Mapping[str, Any] | None = None,
     crashes: int = 0,
     max_crashes: int = 5,
     codec: Codec | None = None,
+    **outside: Unpack[Outside],
 ) -> Run:
     """Run *workflow* on *input* to its end, in memory. No retry and no pause takes real time; bodies do.
 
     *mocks* stand in for bodies: by the name of a step, or its path without visits and indices (``"fetch/user"``), a function to
     call in its place (async or not, with the parameters that it asks for), an exception to raise, or a value to return.
     *events* are names and payloads, each sent once the execution sleeps until one of its name comes; *events_before* are sent
-    before it begins. *crashes* is how many workers died with it before.
+    before it begins; *inputs* are names and answers, each given once it is asked. *crashes* is how many workers died with
+    it before.
 
-    Raises `DefinitionError`, `EncodeError`, `UsageError` for a mock of a step that does not exist, and `AssertionError` when it
-    waits for ever for what is not sent. If cancelled, the step that runs is cancelled.
+    Raises `DefinitionError`, `EncodeError`, `UsageError` for a mock of a step that does not exist, `InputRejected`, and
+    `AssertionError` when it waits for ever for what is not sent. If cancelled, the step that runs is cancelled.
     """
     definition, codec = mocked(workflow.definition, mocks), codec or JsonCodec()
     calls: Counter[str] = Counter()
@@ -377,8 +407,8 @@ async def run(
     worker = Worker(
         definition, codec.encode(input, definition.input_type), runner, execution_id, tags or {}, max_crashes
     )
-    journal = MemoryJournal(crashes=crashes)
-    send_all(journal, codec, events, events_before)
+    journal = MemoryJournal(crashes=crashes, codec=codec)
+    send_all(journal, codec, outside)
     try:
         await worker.run(journal)
     finally:

@@ -36,26 +36,35 @@ alter table durable.journal
     add constraint only_failures_have_an_error check (case kind when 'expired' then true else (kind in ('failed', 'failing', 'tried')) = (error is not null) end);
 
 -- Send messages to executions: number them, and make ready whom they wake. Several statements, for each sees what was committed while
--- the one before it waited for a lock.
+-- the one before it waited for a lock. Whoever was started after the first of them is not locked, and is not known.
 create function durable.deliver(ids uuid[], topics text[], onces text[], payloads text[])
     returns table (n bigint, outcome text, queue text)
     language plpgsql
 as $$
 #variable_conflict use_column
+declare
+    found_ones bigint[];
 begin
-    perform from unnest(ids) as g(execution_id)
-      cross join lateral (select from durable.execution e where e.execution_id = g.execution_id for no key update) e;
+    found_ones := array(
+        select g.n
+          from unnest(ids) with ordinality as g(execution_id, n)
+         cross join lateral (select from durable.execution e where e.execution_id = g.execution_id for no key update) e
+    );
     return query
     with given as materialized (
         select g.*, e.known, e.over, e.mail, e.queue,
                exists (select from durable.message m where m.execution_id = g.execution_id and m.once = g.once) as before,
                row_number() over (partition by g.execution_id, g.once order by g.n) > 1 as again
           from unnest(ids, topics, onces, payloads) with ordinality as g(execution_id, topic, once, payload, n)
+          left join unnest(found_ones) as f(n) on f.n = g.n
           left join lateral (
-               select true as known, e.ended_at is not null as over, e.mail, e.queue from durable.execution e where e.execution_id = g.execution_id offset 0
+               select true as known, e.ended_at is not null as over, e.mail, e.queue
+                 from durable.execution e
+                where e.execution_id = g.execution_id and f.n is not null
+               offset 0
           ) e on true
     ), judged as materialized (
-        select g.*, case when known is null then 'unknown' when before or again then 'duplicate' when over then 'ended' else 'sent' end as outcome
+        select g.*, case when known is null then 'unknown' when before then 'duplicate' when over then 'ended' when again then 'duplicate' else 'sent' end as outcome
           from given g
     ), numbered as materialized (
         select j.*, mail + row_number() over (partition by execution_id order by n) as number from judged j where j.outcome = 'sent'
@@ -93,38 +102,67 @@ create table durable.posted (
     execution_id uuid        not null,
     topic        text        not null,
     once         text        not null,
+    refused      text,
     payload      json        not null
 );
+comment on column durable.posted.refused is 'Why it could not be delivered, and is not tried again: null but for faults of ours.';
 
--- Post an event in the transaction that is open, as durable.send_event does it. False when it was sent before.
-create function durable.send_event(id text, name text, payload json default 'null', dedupe_key text default null, notify boolean default true)
-    returns boolean
+-- What keeps an event from being sent twice: the sender's key, under its name, else this very call.
+create function durable.once_of(name text, dedupe_key text)
+    returns text
+    language sql
+as $$ select case when dedupe_key is null then 'o:' || gen_random_uuid() else 'k:' || length(name) || ':' || name || ':' || dedupe_key end $$;
+
+-- Post an event in the transaction that is open: sent, duplicate, ended or unknown.
+create function durable.post_event(id text, name text, payload json, dedupe_key text, notify boolean)
+    returns text
     language plpgsql
 as $$
 #variable_conflict use_variable
 declare
     target uuid := durable.execution_id(id);
-    the_topic text := 'event:' || name;
-    the_once text := case when dedupe_key is null then 'o:' || gen_random_uuid() else 'k:' || name || ':' || dedupe_key end;
+    the_once text := durable.once_of(name, dedupe_key);
     over boolean;
 begin
-    if name = '' or length(name) > 200 then
-        raise exception 'durable: the name of an event has 1 to 200 characters, this one has %', length(name) using errcode = 'invalid_parameter_value';
+    if name is null or name = '' or length(name) > 200 then
+        raise exception 'durable: the name of an event has 1 to 200 characters, this one has %', coalesce(length(name), 0) using errcode = 'invalid_parameter_value';
+    end if;
+    if dedupe_key = '' or length(dedupe_key) > 200 then
+        raise exception 'durable: a dedupe_key has 1 to 200 characters, this one has %', length(dedupe_key) using errcode = 'invalid_parameter_value';
     end if;
     select e.ended_at is not null into over from durable.execution e where e.execution_id = target;
     if over is null then
-        raise exception 'durable: there is no execution "%"', id using errcode = 'no_data_found';
+        return 'unknown';
     end if;
     if exists (select from durable.message m where m.execution_id = target and m.once = the_once) then
-        return false;
+        return 'duplicate';
     end if;
     if over then
-        raise exception 'durable: execution "%" has ended and takes no more events', id using errcode = 'object_not_in_prerequisite_state';
+        return 'ended';
     end if;
-    insert into durable.posted (execution_id, topic, once, payload) values (target, the_topic, the_once, coalesce(payload, 'null'));
+    insert into durable.posted (execution_id, topic, once, payload) values (target, 'event:' || name, the_once, coalesce(payload, 'null'));
     if notify then
         perform pg_notify('durable_ready', '*');
     end if;
-    return true;
+    return 'sent';
+end;
+$$;
+
+-- Send an event in the transaction that is open, from any language. False when it was sent before.
+create function durable.send_event(id text, name text, payload json default 'null', dedupe_key text default null, notify boolean default true)
+    returns boolean
+    language plpgsql
+as $$
+begin
+    case durable.post_event(id, name, payload, dedupe_key, notify)
+        when 'sent' then
+            return true;
+        when 'duplicate' then
+            return false;
+        when 'unknown' then
+            raise exception 'durable: there is no execution "%"', id using errcode = 'no_data_found';
+        else
+            raise exception 'durable: execution "%" has ended and takes no more events', id using errcode = 'object_not_in_prerequisite_state';
+    end case;
 end;
 $$;

@@ -181,10 +181,12 @@ async def test_an_event_sent_with_the_commit_of_a_transaction(
             # The execution is not locked meanwhile: others may send, and it may end.
             assert await engine.send_event("x", "other")
         assert await handle.result(GUARD) == "committed"
-        with pytest.raises(ExecutionEnded):
-            await engine.send_event("x", "go", connection=connection)
-        with pytest.raises(UnknownExecution):
-            await engine.send_event("nobody", "go", connection=connection)
+        async with connection.transaction():
+            with pytest.raises(ExecutionEnded):
+                await engine.send_event("x", "go", connection=connection)
+            with pytest.raises(UnknownExecution):
+                await engine.send_event("nobody", "go", connection=connection)
+            assert await connection.fetchval("select 1") == 1, "the caller's transaction is not aborted by that"
     await connection.close()
 
 
@@ -197,6 +199,58 @@ async def test_an_event_from_sql(checked: str) -> None:
             await connection.execute("select durable.send_event('order 5', 'go', '{\"sum\": 5}', 'a key')")
         assert await handle.result(GUARD) == {"sum": 5}
         assert await connection.fetchval("select count(*) from durable.message") == 1
+    await connection.close()
+
+
+async def test_a_dedupe_key_counts_for_its_event_alone(checked: str) -> None:
+    workflow = flow(wait_for_go)
+    connection = await asyncpg.connect(checked)
+    async with Durable(checked, workflows=[workflow], worker=False) as client:
+        await client.start(workflow, 1, id="x")
+        assert await client.send_event("x", "a", 1, dedupe_key="b:c")
+        assert await client.send_event("x", "a:b", 1, dedupe_key="c"), "another event with another key"
+        assert not await client.send_event("x", "a", 1, dedupe_key="b:c", connection=connection), "the same from SQL"
+        assert await client.send_event("x", "ä", 1, dedupe_key="c")
+        assert not await client.send_event("x", "ä", 1, dedupe_key="c", connection=connection)
+        with pytest.raises(UsageError, match="dedupe_key"):
+            await client.send_event("x", "a", dedupe_key="k" * 201)
+        for name, key in (("a", "k" * 201), ("n" * 201, None), ("", None)):
+            with pytest.raises(asyncpg.exceptions.InvalidParameterValueError, match="200 characters"):
+                await connection.execute("select durable.send_event('x', $1, null, $2)", name, key)
+    await connection.close()
+
+
+async def test_what_cannot_be_delivered_does_not_hold_up_what_was_posted_after_it(checked: str) -> None:
+    workflow = flow(wait_for_go)
+    connection = await asyncpg.connect(checked)
+    async with Durable(checked, workflows=[workflow]) as engine:
+        handle = await engine.start(workflow, 1, id="x")
+        async with connection.transaction():
+            # Something that no index row can hold: send_event refuses it, a fault of ours might not.
+            await connection.execute(
+                "insert into durable.posted (execution_id, topic, once, payload) "
+                "select durable.execution_id('x'), 'event:go', string_agg(md5(n::text), ''), '1' from generate_series(1, 999) n"
+            )
+            for number in range(3):
+                await engine.send_event("x", "go", number, connection=connection)
+        assert await handle.result(GUARD) == 0
+        assert "index" in await connection.fetchval("select refused from durable.posted")
+    await connection.close()
+
+
+async def test_many_big_events_are_delivered_in_their_order(checked: str) -> None:
+    async def collect(data: Any) -> Any:
+        return [(await durable.wait_for_event("part"))[0] for _ in range(data)]
+
+    workflow = flow(collect)
+    connection = await asyncpg.connect(checked)
+    async with Durable(checked, workflows=[workflow], worker=False) as client:
+        handle = await client.start(workflow, 150)
+        async with connection.transaction():
+            for number in range(150):
+                await client.send_event(handle.id, "part", [number, "x" * 100_000], connection=connection)
+        async with Durable(checked, workflows=[workflow]):
+            assert await handle.result(GUARD) == list(range(150))
     await connection.close()
 
 

@@ -58,7 +58,7 @@ def is_alive(pid: int) -> bool:
     try:
         # A zombie answers to signals; whoever started the server may not have reaped it yet.
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from durable import Context, Workflow, context
+from durable.testing.memory import Outside
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,14 @@ class Case:
     crashes: int = 0
     events: Sequence[tuple[str, Any]] = ()  # sent once they are waited for
     events_before: Sequence[tuple[str, Any]] = ()  # sent before it begins
+    inputs: Sequence[tuple[str, Any]] = ()  # answers, given once they are asked for
     by_the_clock: bool = False  # what is recorded depends on real time, so a crash may rightly change it
     slow: bool = False  # a run takes a good part of a second: fewer pairs of crashes are tried
+
+    @property
+    def outside(self) -> Outside:
+        """What comes to it from outside."""
+        return {"events": self.events, "events_before": self.events_before, "inputs": self.inputs}
 
 
 CASES: list[Case] = []

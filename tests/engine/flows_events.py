@@ -70,7 +70,7 @@ def a_wait_whose_time_passes_gives_its_value(w: Flow) -> None:
         return second
 
 
-@case(0, error="durable.errors.WaitTimeout", message="event:never")
+@case(0, error="durable.errors.WaitTimeout", message='event:"never"')
 def a_wait_whose_time_passes_without_a_value(w: Flow) -> None:
     @w.step
     async def wait(data: int) -> Any:
@@ -230,3 +230,31 @@ def a_compensation_that_waits(w: Flow) -> None:
     @w.step
     async def fail() -> None:
         raise ValueError("no")
+
+
+@case([], result=["b", "a"], events=[("a:b", "a"), ("a", "b")])
+def waits_whose_names_and_keys_look_alike(w: Flow) -> None:
+    @w.step
+    async def wait(data: list[str]) -> list[str]:
+        return list(await asyncio.gather(durable.wait_for_event("a", key="b"), durable.wait_for_event("a:b")))
+
+
+@case(0, error="durable.errors.UsageError", message="Give a list of them")
+def names_without_an_order(w: Flow) -> None:
+    @w.step
+    async def wait(data: int) -> Any:
+        return await durable.wait_for_any({"a", "b"})  # type: ignore[arg-type]
+
+
+@case(0, error="durable.errors.UsageError", message="at most a hundred years")
+def a_timeout_beyond_all_calendars(w: Flow) -> None:
+    @w.step
+    async def wait(data: int) -> Any:
+        return await durable.wait_for_event("a", timeout=days(40_000))
+
+
+@case(0, error="durable.errors.UsageError", message="cannot be a key")
+def a_key_that_cannot_be_stored(w: Flow) -> None:
+    @w.step
+    async def wait(data: int) -> Any:
+        return await durable.wait_for_event("a", key="\0")

@@ -26,6 +26,7 @@ from tests.engine import (
     flows_effects,
     flows_events,
     flows_foreach,
+    flows_inputs,
     flows_loops,
     flows_parallel,
     flows_sagas,
@@ -39,6 +40,7 @@ _DECLARED = (
     flows_branches,
     flows_effects,
     flows_events,
+    flows_inputs,
     flows_parallel,
     flows_foreach,
     flows_loops,
@@ -79,9 +81,7 @@ def undone_in(ended: Run) -> list[str]:
 
 @each(CASES)
 async def test_a_workflow_ends_as_it_should(case: Case) -> None:
-    ended = await run(
-        case.workflow, case.input, crashes=case.crashes, events=case.events, events_before=case.events_before
-    )
+    ended = await run(case.workflow, case.input, crashes=case.crashes, **case.outside)
     check(case, ended)
     for path, times in case.calls.items():
         assert ended.calls[path] == times, path
@@ -90,13 +90,9 @@ async def test_a_workflow_ends_as_it_should(case: Case) -> None:
 
 @each([case for case in CASES if not case.by_the_clock])
 async def test_a_workflow_ends_the_same_wherever_workers_crash(case: Case) -> None:
+    pairs = 4 if case.slow else 40
     report = await crash_everywhere(
-        case.workflow,
-        case.input,
-        crashes=case.crashes,
-        events=case.events,
-        events_before=case.events_before,
-        second_crashes=4 if case.slow else 40,
+        case.workflow, case.input, crashes=case.crashes, second_crashes=pairs, **case.outside
     )
     check(case, report.uninterrupted)
     assert report.runs >= 2
@@ -104,7 +100,9 @@ async def test_a_workflow_ends_the_same_wherever_workers_crash(case: Case) -> No
 
 @each([case for case in CASES if case.events])
 async def test_an_event_sent_before_the_wait_is_delivered_as_if_it_had_been_sent_later(case: Case) -> None:
-    report = await crash_everywhere(case.workflow, case.input, events_before=case.events, second_crashes=4)
+    report = await crash_everywhere(
+        case.workflow, case.input, events_before=case.events, inputs=case.inputs, second_crashes=4
+    )
     check(case, report.uninterrupted)
 
 

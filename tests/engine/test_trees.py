@@ -6,7 +6,8 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterator
 
-from hypothesis import given, settings
+import pytest
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from durable.engine.context import Context
@@ -17,22 +18,34 @@ from tests.engine.trees import INPUT, tree
 SEEDS = st.integers(0, 2**32 - 1)
 
 
+# Every time the same trees, so that a change is not blamed for what chance has found: that is for `make stress`.
+SAME = settings(max_examples=120, deadline=None, derandomize=True)
+
+
 @given(SEEDS)
-@settings(max_examples=120, deadline=None)
+@SAME
 def test_any_workflow_ends_the_same_when_workers_crash_now_and_then(seed: int) -> None:
     asyncio.run(crash_everywhere(tree(seed), INPUT, first_crashes=3, second_crashes=2))
 
 
 @given(SEEDS)
-@settings(max_examples=80, deadline=None)
+@settings(SAME, max_examples=80)
 def test_any_workflow_ends_the_same_when_workers_crash_now_and_then_in_other_places(seed: int) -> None:
     asyncio.run(crash_everywhere(tree(seed), INPUT, first_crashes=5, second_crashes=5))
 
 
 @given(SEEDS)
-@settings(max_examples=15, deadline=None)
+@example(7119)  # the reason why a foreach had too many failures was lost with the worker
+@settings(SAME, max_examples=15)
 def test_any_workflow_ends_the_same_wherever_workers_crash(seed: int) -> None:
     asyncio.run(crash_everywhere(tree(seed), INPUT, second_crashes=20))
+
+
+@pytest.mark.stress
+@given(SEEDS)
+@settings(max_examples=1_000, deadline=None)
+def test_any_workflow_that_chance_finds_ends_the_same(seed: int) -> None:
+    asyncio.run(crash_everywhere(tree(seed), INPUT, first_crashes=5, second_crashes=5))
 
 
 # --- The trees are worth it -----------------------------------------------------------------------------------------

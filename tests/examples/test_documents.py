@@ -53,6 +53,9 @@ SHOWN |= {
     "trial": "the body begins\nto ada@example.com: welcome\nthe body begins\nto ada@example.com: your trial ends soon\n"
     "{'email': 'ada@example.com', 'mails': ['mail-7', 'mail-20']}",
     "pages": "{'one': 3, 'three': 5, 'gone': '404'}",
+    "expense": "expense 7 asks: 40 for a lamp?\nthis does not answer 'manager' of execution 'expense 7', which waits on: "
+    'the answer must be one of "approved", "rejected", not "maybe"\n'
+    "{'what': 'a lamp', 'amount': 40, 'decision': 'approved'}",
     "payment": "{'order': 5, 'outcome': 'payment.succeeded', 'details': {'sum': 12}}",
 }
 SERVERS = {"shop", "aiohttp_shop", "worker"}

@@ -1,5 +1,5 @@
-"""Events sent at random moments around their waits, with latency at every statement and workers killed in between: each that
-was acknowledged is consumed exactly once, and no execution hangs.
+"""Events and answers sent at random moments around their waits, with latency at every statement, workers killed in between:
+each that was acknowledged is consumed exactly once, and no execution hangs.
 
 The environment variable STORM is the seed of an earlier storm: the same moments, as far as they can be the same.
 """
@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from durable import Durable
+from durable import Durable, ExecutionEnded, NoPendingInput
 from tests.support import flows
 from tests.support.crew import Crew
-from tests.support.flows import EVENTS, listening
+from tests.support.flows import EVENTS, INPUTS, listening
 from tests.support.ledger import Ledger
 from tests.support.proxy import Proxy
 
@@ -70,6 +70,7 @@ class Storm:
             id = f"listener {number}"
             handle = await client.start(listening, {}, id=id)
             sending = [asyncio.create_task(self._send(client, id, name)) for name in EVENTS]
+            sending += [asyncio.create_task(self._answer(client, id, name)) for name in INPUTS]
             try:
                 result = await handle.result(60)
             except TimeoutError:
@@ -78,7 +79,7 @@ class Storm:
                 continue
             finally:
                 await asyncio.gather(*sending)
-            expected = {name: f"{id}: {name}" for name in EVENTS} | {"never": "nothing"}
+            expected = {name: f"{id}: {name}" for name in (*EVENTS, *INPUTS)} | {"never": "nothing", "nobody": None}
             if result != expected:
                 self.faults.append(f"{id} has heard {result}")
 
@@ -86,6 +87,17 @@ class Storm:
         await asyncio.sleep(self.rng.uniform(0, SPREAD))
         for _ in range(self.rng.choice((1, 1, 1, 2))):
             await client.send_event(id, name, f"{id}: {name}", dedupe_key="once")
+
+    async def _answer(self, client: Durable, id: str, name: str) -> None:
+        await asyncio.sleep(self.rng.uniform(0, SPREAD))
+        with contextlib.suppress(ExecutionEnded):  # the other one's answer was taken
+            while True:
+                try:
+                    await client.provide_input(id, name, f"{id}: {name}", by="storm")
+                except NoPendingInput:
+                    await asyncio.sleep(self.rng.uniform(0.1, 0.3))
+                else:
+                    return
 
 
 @pytest.mark.parametrize(
@@ -111,5 +123,9 @@ async def test_every_event_is_consumed_exactly_once_and_nobody_hangs(
     answers = await ledger.connection.fetchval(
         "select sum(json_array_length(value)) from durable.journal where kind = 'answered'"
     )
-    assert (sums["sent"], sums["consumed"], answers) == (executions * len(EVENTS),) * 3
+    assert (sums["sent"], sums["consumed"], answers) == (executions * (len(EVENTS) + len(INPUTS)),) * 3
+    asked: Any = await ledger.connection.fetch(
+        "select status, count(*) from durable.input group by status order by status"
+    )
+    assert [tuple(row) for row in asked] == [("answered", executions * len(INPUTS)), ("expired", executions)]
     assert storm.kills >= kills_min

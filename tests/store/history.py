@@ -44,6 +44,18 @@ _WAKE = f"""
 insert into durable.wake (execution_id, due_at)
 select {_ID}, durable.clock() + (n - $3::int) * interval '1 hour' from generate_series($1::int, $2::int) as n
 """
+_INPUTS = f"""
+insert into durable.input (execution_id, seq, requested_at, closed_at, operation, status, name, kind, workflow, path, request,
+                           answer)
+select {_ID}, 1, {_AT}, {_AT}, gen_random_uuid(), 'answered', 'why', 'text', 'flow1', 'step', '{{"type":"text","schema":{{}}}}',
+       '""'
+  from generate_series($1::int, $2::int) as n
+"""
+_ASKED = f"""
+insert into durable.input (execution_id, seq, requested_at, remind_at, remind_every, name, kind, workflow, path, request)
+select {_ID}, 1, {_AT}, {_AT}, interval '1 hour', 'why', 'text', 'flow1', 'step', '{{"type":"text","schema":{{}}}}'
+  from generate_series($1::int, $2::int) as n
+"""
 _SHAPES = """
 insert into durable.shape (shape_id, workflow, version, tree, queue, priority, first_seen_at, last_seen_at)
 select 6 + n, 'flow' || n, 1, '{}', 'default', 0, now(), now() from generate_series(1, $1::int) as n
@@ -82,6 +94,8 @@ async def make(connection: Connection, *, finished: int, backlog: int, sleeping:
     await connection.execute(_EXECUTIONS, finished + 1, end, "pending")
     await connection.execute(_READY, finished + 1, finished + backlog)
     await connection.execute(_WAKE, finished + backlog + 1, end, finished + backlog + 50)
+    await connection.execute(_INPUTS, 1, finished)
+    await connection.execute(_ASKED, finished + backlog + 1, end)
     worker, dead = Worker(), Worker()
     await worker.register(connection)
     await dead.register(connection, -1.0)

@@ -17,7 +17,7 @@ from durable.store import claims
 from durable.store.connection import Connection, Row, columns, connect
 from durable.store.executions import NewExecution, births
 from durable.store.group_commit import Kind
-from durable.store.messages import DELIVERING
+from durable.store.messages import ANSWERING, DELIVERING
 from durable.store.queries import load
 
 SHAPE = 7
@@ -73,6 +73,10 @@ class Worker:
         self.adopt = claims.adopting()
         self.answer = claims.answering(self.id)
         self.deliver = DELIVERING
+        self.ask = claims.asking(self.id)
+        self.close = claims.closing(self.id)
+        self.withdraw = claims.withdrawing()
+        self.provide = ANSWERING
         self.hold = claims.holding()
         self.release = claims.releasing()
 
@@ -165,6 +169,38 @@ def sent(execution_id: UUID, once: str = "o", topic: str = "event:go") -> tuple[
 def answered(execution_id: UUID, token: UUID, seq: int = 10, numbers: str = "{1}") -> tuple[Any, ...]:
     """A row of `journal/answer`."""
     return (execution_id, token, seq, "step", 1, '[["event:go",{"sent":true}]]', "event:go#1", numbers)
+
+
+def asked(execution_id: UUID, token: UUID, seq: int = 20) -> tuple[Any, ...]:
+    """A row of `input/ask`."""
+    return (
+        execution_id,
+        token,
+        seq,
+        "step",
+        1,
+        3600.0,
+        f'input:"why"#{seq}',
+        "why",
+        "text",
+        60.0,
+        '{"type":"text","schema":{}}',
+    )
+
+
+def provided(execution_id: UUID, operation: UUID, seq: int = 20) -> tuple[Any, ...]:
+    """A row of `input/answer`."""
+    return (execution_id, seq, operation, '"so"', "ada")
+
+
+def expired(execution_id: UUID, token: UUID, seq: int = 21, asked: int = 20) -> tuple[Any, ...]:
+    """A row of `input/expire`."""
+    return (execution_id, token, seq, "step", 1, None, f'input:"why"#{asked}', asked)
+
+
+def withdrawn(execution_id: UUID, token: UUID, seqs: str = "{20}") -> tuple[Any, ...]:
+    """A row of `input/withdraw`."""
+    return (execution_id, token, seqs)
 
 
 def iterated(execution_id: UUID, token: UUID, seq: int = 9, drops: str = "{1,2}") -> tuple[Any, ...]:

@@ -17,6 +17,10 @@ from tests.support.invariants import assert_invariants
 
 EXECUTIONS = 40
 CLIENTS = 8
+TAKE_BACK = """
+update durable.input i set status = 'withdrawn', closed_at = now()
+  from durable.execution e where e.execution_id = i.execution_id and i.status = 'pending' and e.ended_at is not null
+"""
 DEADLOCKS = "select deadlocks from pg_stat_database where datname = current_database()"
 
 
@@ -32,9 +36,29 @@ class Client:
 
     async def act(self) -> None:
         """Do one thing."""
-        acts = (self.claim, self.claim, self.record, self.finish, self.suspend, self.release, self.send)
+        acts = (
+            self.claim,
+            self.claim,
+            self.record,
+            self.finish,
+            self.suspend,
+            self.release,
+            self.send,
+            self.ask,
+            self.close,
+        )
         await self.random.choice(
-            (*acts, self.fire, self.reap, self.watch, self.cancel, self.start, self.give_all_back, self.answer)
+            (
+                *acts,
+                self.fire,
+                self.reap,
+                self.watch,
+                self.cancel,
+                self.start,
+                self.give_all_back,
+                self.answer,
+                self.provide,
+            )
         )()
 
     async def claims_of(self, worker: Worker) -> list[tuple[UUID, UUID]]:
@@ -73,6 +97,26 @@ class Client:
             seq = self.random.randint(1001, 2000)
             mine = f"{{{self.number}}}"  # a message is given to one wait, and so consumed by one write
             await rows.send(self.connection, worker.answer, *(rows.answered(*claim, seq, mine) for claim in claims))
+
+    async def ask(self) -> None:
+        worker = self.random.choice(self.workers)
+        if claims := await self.claims_of(worker):
+            seq = self.random.randint(3000, 3005)
+            await rows.send(self.connection, worker.ask, *(rows.asked(*claim, seq) for claim in claims))
+
+    async def close(self) -> None:
+        worker = self.random.choice(self.workers)
+        if claims := await self.claims_of(worker):
+            seq, asked = self.random.randint(4000, 5000), self.random.randint(3000, 3005)
+            if self.random.random() < 0.5:
+                await rows.send(self.connection, worker.close, *(rows.expired(*claim, seq, asked) for claim in claims))
+            else:
+                await rows.send(self.connection, worker.withdraw, *(rows.withdrawn(*c, f"{{{asked}}}") for c in claims))
+
+    async def provide(self) -> None:
+        some = sorted(self.random.sample(self.ids, self.random.randint(1, len(self.ids))))
+        seq = self.random.randint(3000, 3005)
+        await rows.send(self.connection, self.workers[0].provide, *(rows.provided(id, new_token(), seq) for id in some))
 
     async def release(self) -> None:
         worker = self.random.choice(self.workers)
@@ -118,6 +162,8 @@ async def storm(dsn: str, seed: int, rounds: int) -> None:
             for client in clients:
                 group.create_task(work(client))
         assert await direct.fetchval(DEADLOCKS) == 0
+        # An owner takes back what it has asked before it ends an execution. Here several play one owner.
+        await direct.execute(TAKE_BACK)
     await assert_invariants(dsn)
 
 

@@ -176,6 +176,45 @@ async def test_an_answer_under_a_claim_that_is_gone_consumes_nothing(world: Worl
     assert await world.direct.fetchval("select consumed_by from durable.message") is None
 
 
+@cuts
+async def test_a_question_is_asked_once_and_answered_once(world: World, cut: Cut) -> None:
+    (claim,) = await world.worker.born(world.direct)
+    (answer,) = await world.write(cut, world.worker.ask, rows.asked(*claim))
+    assert answer is not None
+    assert await world.journal(claim[0]) == [(20, world.worker.id)]
+    provided = rows.provided(claim[0], new_token())
+    (answer,) = await world.write(cut, world.worker.provide, provided)
+    assert answer["outcome"] == ("duplicate" if cut is after_commit else "sent")
+    (other,) = await rows.send(world.direct, world.worker.provide, rows.provided(claim[0], new_token()))
+    assert other["outcome"] == "closed"
+    found = await world.direct.fetch("select status, answered_by from durable.input")
+    assert found == [("answered", "ada")]
+    assert await world.direct.fetch("select topic, number from durable.message") == [("input:20:why", 1)]
+
+
+@cuts
+async def test_a_question_is_closed_once_and_not_when_it_was_answered(world: World, cut: Cut) -> None:
+    late, answered = await world.worker.born(world.direct, 2)
+    await rows.send(world.direct, world.worker.ask, rows.asked(*late), rows.asked(*answered))
+    await rows.send(world.direct, world.worker.provide, rows.provided(answered[0], new_token()))
+    answers = await world.write(cut, world.worker.close, rows.expired(*late), rows.expired(*answered))
+    assert [answer["answered"] for answer in answers] == [False, True]
+    assert await world.journal(late[0]) == [(20, world.worker.id), (21, world.worker.id)]
+    assert await world.journal(answered[0]) == [(20, world.worker.id)]
+    (outcome,) = await rows.send(world.direct, world.worker.provide, rows.provided(late[0], new_token()))
+    assert outcome["outcome"] == "closed"
+
+
+async def test_several_answers_in_one_flush_answer_once(world: World) -> None:
+    claims = await world.worker.born(world.direct, 2)
+    await rows.send(world.direct, world.worker.ask, *(rows.asked(*claim) for claim in claims))
+    await rows.send(world.direct, world.worker.suspend, rows.suspended(*claims[0], None, None, 0, "{input:20:why}"))
+    provided = [rows.provided(id, new_token(), seq) for id, _ in claims for seq in (20, 20, 99)]
+    answers = await rows.send(world.direct, world.worker.provide, *provided)
+    assert [answer["outcome"] for answer in sorted(answers, key=lambda a: a["n"])] == ["sent", "closed", "unknown"] * 2
+    assert [await world.places(id) for id, _ in claims] == [["ready"], ["claim"]]
+
+
 async def test_an_execution_is_not_put_to_sleep_on_a_message_that_its_owner_has_not_seen(world: World) -> None:
     claims = await world.worker.born(world.direct, 3)
     for claim in claims:

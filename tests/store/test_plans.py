@@ -77,8 +77,16 @@ WORKER: dict[str, Arguments] = {
     "message/deliver": lambda past: (
         *[list(c) for c in zip(*(rows.sent(id) for id, _ in past.claims[:BATCH]), strict=True)],
     ),
-    "message/deliver_posted": lambda past: (BATCH,),
+    "message/deliver_posted": lambda past: (BATCH, 4 << 20),
     "message/read": lambda past: ([id for id, _ in past.claims[:BATCH]], NOWHERE, 0, PAGE_ROWS),
+    "input/ask": written("ask", rows.asked),
+    "input/answer": lambda past: (
+        *[list(c) for c in zip(*(rows.provided(id, new_token()) for id, _ in past.claims[:BATCH]), strict=True)],
+    ),
+    "input/expire": written("close", rows.expired),
+    "input/withdraw": written("withdraw", rows.withdrawn),
+    "input/remind": lambda past: (BATCH,),
+    "input/next_reminder": lambda past: (),
     "journal/compact": written("compact", rows.iterated),
     "execution/begin_ending": written("begin_ending", rows.failing),
     "execution/adopt": written("adopt", rows.adopted),
@@ -101,6 +109,9 @@ CLIENT: dict[str, Arguments] = {
     "execution/request_undo": lambda past: (past.claims[0][0], new_token(), "why", rows.CANCELLING),
     "execution/existing": lambda past: (past.ready[-1],),
     "journal/read": lambda past: ([past.claims[0][0]], past.claims[0][0], 0, 1000),
+    "input/find": lambda past: (past.claims[0][0], "why", None),
+    "input/of": lambda past: ((past.finished or past.ready)[-1],),
+    "input/list": lambda past: (None, "why", None, None, None, None, None, PAGE),
 }
 
 

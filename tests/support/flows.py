@@ -249,6 +249,7 @@ async def fails(data: Data) -> Data:
 
 listening = Workflow[Data, Data]("listening")
 EVENTS = ("first", "left", "right", "legal", "finance", "one", "two", "last")
+INPUTS = ("manager", "director")
 
 
 @listening.step
@@ -277,3 +278,10 @@ async def other_ear(data: Data) -> Data:
 async def hears_the_last(data: Data) -> Data:
     early = await durable.wait_for_event("never", timeout=seconds(0.3), timeout_value="nothing")
     return assign(data, last=await durable.wait_for_event("last"), never=early)
+
+
+@listening.step
+async def asks(data: Data) -> Data:
+    answers = await asyncio.gather(*(durable.wait_for_text(name, timeout=hours(1)) for name in INPUTS))
+    nobody = await durable.wait_for_text("nobody", timeout=seconds(0.2), on_timeout="resume")
+    return {**data, **dict(zip(INPUTS, answers, strict=True)), "nobody": nobody}

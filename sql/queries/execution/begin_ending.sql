@@ -24,9 +24,16 @@ with given as materialized (
      cross join lateral (
            select c.crashes from durable.claim c where c.execution_id = l.execution_id and c.token = l.token for key share
      ) c
+), crashed as materialized (
+    select h.execution_id
+      from held h
+     cross join lateral (
+           select from durable.claim c where c.execution_id = h.execution_id for no key update
+     ) c
+     where h.crashes > 0
 ), cleared as (
     update durable.claim set crashes = 0
-     where execution_id = any (array(select execution_id from held where crashes > 0))
+     where execution_id = any (array(select execution_id from crashed))
 ), changed as (
     update durable.execution
        set status = 'compensating', deadline_at = null, undo = null

@@ -7,8 +7,8 @@
 -- $3 reason text
 -- $4 from_status text[]   the stored statuses from which it may be cancelled
 -- Returns changed bool, status text, claimed bool, watchers uuid[]
--- Locks   the execution row (held already), then its claim
--- Index   execution_pkey, claim_pkey
+-- Locks   the execution row (held already), then its claim and what it has asked
+-- Index   execution_pkey, claim_pkey, input_pkey
 with target as materialized (
     select execution_id, workflow, created_at
       from durable.execution
@@ -19,6 +19,10 @@ with target as materialized (
     update durable.execution
        set status = 'cancelled', released_by = $2::uuid, reason = $3::text, ended_at = durable.clock()
      where execution_id = (select execution_id from target)
+), withdrawn as (
+    update durable.input
+       set status = 'withdrawn', closed_at = durable.clock(), remind_at = null
+     where execution_id = (select execution_id from target) and status = 'pending'
 ), listed as (
     insert into durable.ended (created_at, ended_at, execution_id, workflow, status)
     select created_at, durable.clock(), execution_id, workflow, 'cancelled' from target

@@ -22,14 +22,16 @@ with given as materialized (
      cross join lateral (
            select c.crashes from durable.claim c where c.execution_id = g.execution_id and c.token = g.token for key share
      ) c
+), crashed as materialized (
+    select h.execution_id
+      from held h
+     cross join lateral (
+           select from durable.claim c where c.execution_id = h.execution_id for no key update
+     ) c
+     where h.crashes > 0
 ), cleared as (
     update durable.claim set crashes = 0
-     where execution_id = any (array(select execution_id from held where crashes > 0))
-), consumed as (
-    update durable.message m
-       set consumed_by = h.seq, payload = null
-      from (select execution_id, seq, unnest(numbers::int4[]) as number from held) h
-     where m.execution_id = any (array[h.execution_id]) and m.number = h.number and m.consumed_by is null
+     where execution_id = any (array(select execution_id from crashed))
 ), recorded as (
     insert into durable.journal as j (execution_id, seq, attempt, recorded_at, worker_id, seconds, kind, path, value, key)
     select execution_id, seq, attempt, durable.clock(), $9::uuid, 0, 'answered', path, value, key
@@ -37,6 +39,11 @@ with given as materialized (
         on conflict (execution_id, seq) do update set seq = excluded.seq
            where (j.path, j.kind, j.attempt, j.key) = (excluded.path, excluded.kind, excluded.attempt, excluded.key)
     returning execution_id, seq
+), consumed as (
+    update durable.message m
+       set consumed_by = h.seq, payload = null
+      from (select execution_id, seq, unnest(numbers::int4[]) as number from held where (execution_id, seq) in (select execution_id, seq from recorded)) h
+     where m.execution_id = any (array[h.execution_id]) and m.number = h.number and m.consumed_by is null
 )
 select n
   from (select n, (execution_id, seq) in (select execution_id, seq from recorded) as written from held offset 0) as answer

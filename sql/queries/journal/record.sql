@@ -29,9 +29,16 @@ with given as materialized (
      cross join lateral (
            select c.crashes from durable.claim c where c.execution_id = g.execution_id and c.token = g.token for key share
      ) c
+), crashed as materialized (
+    select h.execution_id
+      from held h
+     cross join lateral (
+           select from durable.claim c where c.execution_id = h.execution_id for no key update
+     ) c
+     where h.crashes > 0
 ), cleared as (
     update durable.claim set crashes = 0
-     where execution_id = any (array(select execution_id from held where crashes > 0))
+     where execution_id = any (array(select execution_id from crashed))
 ), recorded as (
     insert into durable.journal as j (execution_id, seq, attempt, recorded_at, run_at, worker_id, seconds, kind, path, value, error, target, data_seq, key)
     select execution_id, seq, attempt, durable.clock(), durable.clock() + make_interval(secs => delay), $14::uuid, seconds, kind, path,

@@ -5,7 +5,8 @@
 -- $3 payload text          JSON
 -- $4 dedupe_key text
 -- $5 notify bool
--- Returns posted bool
+-- Returns outcome text
+--         sent, duplicate, ended or unknown
 -- Locks   nothing
 -- Index   execution_pkey, message_once
-select durable.send_event($1::text, $2::text, $3::text::json, $4::text, $5::bool) as posted
+select durable.post_event($1::text, $2::text, $3::text::json, $4::text, $5::bool) as outcome

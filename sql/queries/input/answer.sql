@@ -1,0 +1,12 @@
+-- Answer what executions have asked. Who has answered already is not answered again; the same call, sent again, finds itself done.
+--
+-- $1 execution_id uuid[]   in ascending order
+-- $2 seq int4[]            the records that have asked
+-- $3 operation uuid[]      names this very call
+-- $4 payload text[]        JSON
+-- $5 answered_by text[]
+-- Returns n int8, outcome text, queue text
+--         outcome is sent, duplicate, closed, ended or unknown; queue as in `message/deliver`
+-- Locks   execution rows in ascending order, then their input rows, then their wake rows
+-- Index   execution_pkey, input_pkey, message_once, wake_pkey
+select n, outcome, queue from durable.answer($1::uuid[], $2::int4[], $3::uuid[], $4::text[], $5::text[])
