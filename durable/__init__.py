@@ -4,11 +4,13 @@ from durable.app import Durable
 from durable.asking import wait_for_approval, wait_for_choice, wait_for_form, wait_for_input, wait_for_text
 from durable.authoring import Workflow
 from durable.body import run, schedule_at, sleep, wait_for_all, wait_for_any, wait_for_event
+from durable.children import Child, call_workflow, start_workflow
 from durable.client import Handle
 from durable.codec import Codec, JsonCodec
 from durable.current import (
     cancel,
     get_execution,
+    list_children,
     list_executions,
     list_pending_inputs,
     provide_input,
@@ -20,6 +22,7 @@ from durable.data import append, assign, increment, update
 from durable.engine.context import Context, context
 from durable.errors import (
     AmbiguousEffect,
+    ChildFailed,
     ClaimLost,
     ConfigurationError,
     DeadlineExceeded,
@@ -70,6 +73,8 @@ __all__ = [
     "AmbiguousEffect",
     "ArmResults",
     "Attempt",
+    "Child",
+    "ChildFailed",
     "Choice",
     "ClaimLost",
     "Codec",
@@ -131,12 +136,14 @@ __all__ = [
     "Workflow",
     "append",
     "assign",
+    "call_workflow",
     "cancel",
     "context",
     "days",
     "get_execution",
     "hours",
     "increment",
+    "list_children",
     "list_executions",
     "list_pending_inputs",
     "minutes",
@@ -148,6 +155,7 @@ __all__ = [
     "sleep",
     "start",
     "start_many",
+    "start_workflow",
     "update",
     "wait_for_all",
     "wait_for_any",

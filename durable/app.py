@@ -27,7 +27,9 @@ from durable.inbox import Input, input_from
 from durable.model.fingerprint import shape_of
 from durable.paging import Row
 from durable.request import check_queue_name
+from durable.runtime.canceller import Canceller
 from durable.runtime.code import Code, judged
+from durable.runtime.herald import Herald
 from durable.runtime.listener import ENDED, READY, TOLD, Listener
 from durable.runtime.supervisor import POLL_DEAF, POLL_HEALTHY, Supervisor
 from durable.runtime.waiter import Waiter
@@ -194,6 +196,8 @@ class Durable(Client):
         runner = StepRunner(self._codec, threads=self._threads, processes=self._processes)
         stack.callback(runner.close)
         waiter = Waiter(dsn, process, self._runs_here, lambda: POLL_HEALTHY if listener.healthy else POLL_DEAF)
+        herald = Herald(process, listener, waiter.ended)
+        canceller = Canceller(executions, herald)
         supervisor = None
         if self._worker:
             supervisor = Supervisor(
@@ -207,10 +211,12 @@ class Durable(Client):
                 lease=self._lease,
                 max_crashes=self._max_crashes,
                 engine=self,
-                on_ended=waiter.ended,
+                herald=herald,
+                canceller=canceller,
                 on_left=waiter.ask,
                 remind=None if self._on_reminder is None else self._remind,
             )
+        herald.supervisor = supervisor
         self._running = Parts(
             process=process,
             definitions=self._definitions,
@@ -219,6 +225,8 @@ class Durable(Client):
             births=births(process),
             executions=executions,
             listener=listener,
+            herald=herald,
+            canceller=canceller,
             waiter=waiter,
             supervisor=supervisor,
             payload_bytes_max=self._max_payload,

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, Unpack, overload
 from durable.body import NOTHING_GIVEN, duration_seconds
 from durable.engine.effects import effects
 from durable.engine.journal import Asked
+from durable.engine.waits import Wait, wait
 from durable.errors import DecodeError, NonRetryable, UsageError
 from durable.model.answers import INPUT
 from durable.model.definition import UNANNOTATED
@@ -111,11 +112,12 @@ async def _ask(name: str, asked: Request, asking: Asking) -> tuple[list[tuple[st
     resumes = on_timeout == "resume" or fallback is not NOTHING_GIVEN
     if timeout is None and (resumes or on_timeout):
         raise UsageError("on_timeout and timeout_value say what a timeout= does. Give one.")
-    pairs = await effects().wait(
+    question = Wait(
         INPUT + json.dumps(name, ensure_ascii=False),
         asking.get("key"),
         timeout=None if timeout is None else duration_seconds(timeout, "timeout"),
         lenient=resumes,
         asked=Asked(name, asked, effects().codec.encode(asked), remind_every),
     )
+    pairs = await wait(effects(), question)
     return pairs, None if fallback is NOTHING_GIVEN else fallback

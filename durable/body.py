@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar, TypeVarTuple, Unpack, overload
 
 from durable.engine.effects import effects
+from durable.engine.waits import Wait, wait
 from durable.errors import DecodeError, NonRetryable, UsageError
 from durable.model.answers import EVENT
 from durable.model.definition import UNANNOTATED
@@ -149,12 +150,17 @@ def _kind(word: str, names: Any) -> str:
 async def _wait(
     kind: str, key: str | None, names: Sequence[str], every: bool, timeout: timedelta | None, timeout_value: Any
 ) -> list[tuple[str, str]] | None:
-    seconds = None if timeout is None else duration_seconds(timeout, "timeout")
+    lenient, seconds = timeout_of(timeout, timeout_value)
     topics = [f"{EVENT}{name}" for name in names]
+    return await wait(effects(), Wait(kind, key, topics, every, seconds, lenient))
+
+
+def timeout_of(timeout: timedelta | None, timeout_value: Any) -> tuple[bool, float | None]:
+    """Whether there is a value for when the time has passed, and the time in seconds. Raises `UsageError`."""
     lenient = timeout_value is not NOTHING_GIVEN
     if lenient and timeout is None:
         raise UsageError("timeout_value is for when the timeout= has passed. Give one.")
-    return await effects().wait(kind, key, topics, every=every, timeout=seconds, lenient=lenient)
+    return lenient, None if timeout is None else duration_seconds(timeout, "timeout")
 
 
 def duration_seconds(duration: Any, what: str) -> float:

@@ -34,18 +34,19 @@ from durable.model.definition import Definition
 from durable.model.failure import Failure
 from durable.model.inputs import InputType
 from durable.model.names import check_name
-from durable.model.status import Change, Status, stored_sources
-from durable.paging import PAGE_MAX, check_limit
+from durable.model.status import Status
+from durable.paging import PAGE_MAX, check_limit, read_cursor, write_cursor
 from durable.request import Options, encode_tags, encoded, new_execution, once_of
-from durable.runtime.listener import ENDED, READY, TIMER, TOLD, Listener, channel_of
-from durable.runtime.owned import Ended
+from durable.runtime.canceller import Canceller
+from durable.runtime.herald import Herald
+from durable.runtime.listener import READY, TIMER, Listener
 from durable.runtime.supervisor import Supervisor
 from durable.runtime.waiter import Waiter
 from durable.store.connection import Row
 from durable.store.executions import Births, Executions, NewExecution, notify_in, start_in
 from durable.store.group_commit import GroupCommit, Kind
 from durable.store.messages import ANSWERING, DELIVERING, post_in
-from durable.view import Execution, Page, execution_from, page_of_executions, place_before, steps_from
+from durable.view import Execution, Page, execution_from, listed_from, page_of_executions, place_before, steps_from
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -64,6 +65,8 @@ class Parts:
     births: Births
     executions: Executions
     listener: Listener
+    herald: Herald
+    canceller: Canceller
     waiter: Waiter
     supervisor: Supervisor | None
     payload_bytes_max: int
@@ -279,6 +282,18 @@ class Client:
         rows = await parts.executions.fetch("input/list", _name_of(workflow), name, type, due_before, *place, limit)
         return page_from(rows, limit, parts.codec)
 
+    async def list_children(self, id: str, *, limit: int = 50, cursor: str | None = None) -> Page:
+        """The executions that an execution has started by ``durable.call_workflow`` and ``durable.start_workflow``.
+
+        *limit* is 1 to 1,000; *cursor* is the `cursor` of the page before. Raises `UsageError`.
+        """
+        parts = self.parts()
+        check_limit(limit)
+        after = None if cursor is None else UUID(read_cursor(cursor, "list_children", 1)[0])
+        rows = await parts.executions.fetch("child/list", execution_uuid(id), after, limit)
+        items = [listed_from(row) for row in rows]
+        return Page(items, write_cursor(items[-1].execution_id) if len(items) == limit else None)
+
     async def wait_for_result(self, id: str, result_type: Any, timeout: float | timedelta | None) -> Any:
         """See `Handle.result`."""
         parts = self.parts()
@@ -299,32 +314,19 @@ class Client:
     async def cancel(self, id: str, reason: str | None = None, *, compensate: bool = False) -> bool:
         """Cancel an execution, wherever it stands: running steps are cancelled. Nothing is undone, unless *compensate*: then
         the compensations of its completed steps are run, and it ends `compensated` or `compensation_failed`; with nothing to
-        undo it ends `cancelled` all the same.
+        undo it ends `cancelled` all the same. Its children are cancelled, too, in the same way and a moment later.
 
         True when this call cancelled it, False when it had ended before, or is being compensated. Raises `UnknownExecution`,
         and `StoreUnavailable` when PostgreSQL does not answer for about eight seconds. If cancelled itself, it may have
         happened.
         """
         parts = self.parts()
-        execution_id, sources = execution_uuid(id), stored_sources(Change.CANCEL)
         try:
-            if compensate:
-                row = await parts.executions.request_undo(execution_id, new_token(), reason or "", sources)
-            else:
-                row = await parts.executions.cancel(execution_id, new_token(), reason, sources)
+            row = await parts.canceller.cancel(execution_uuid(id), reason, compensate=compensate)
         except asyncpg.DataError as error:
             raise UsageError(f"the reason of a cancellation cannot be stored: {error}") from error
         if row is None:
             raise _unknown(id)
-        if row["changed"]:
-            if row["claimed"]:
-                parts.listener.send(TOLD, execution_id.hex)
-                if parts.supervisor is not None:
-                    parts.supervisor.claim_told(execution_id)
-            elif compensate:
-                self._announce(parts, row["queue"], None)
-            if not compensate:
-                self._tell_cancelled(parts, execution_id, reason, row["watchers"] or ())
         return bool(row["changed"])
 
     async def send_event(
@@ -413,27 +415,18 @@ class Client:
         assert row is not None, "a message always has an outcome"
         outcome, queue = str(row["outcome"]), row["queue"]
         if outcome in ("sent", "duplicate"):
-            sure = outcome == "sent"
-            if parts.supervisor is not None:
-                parts.supervisor.woken(execution_id, queue, sure=sure)
-            else:
-                if queue is not None:
-                    parts.listener.send(READY, queue)
-                if queue is None or not sure:
-                    parts.listener.send(TOLD, execution_id.hex)
+            parts.herald.mail(execution_id, queue, sure=outcome == "sent")
         return outcome
-
-    def _tell_cancelled(self, parts: Parts, execution_id: UUID, reason: str | None, watchers: Sequence[UUID]) -> None:
-        parts.waiter.ended(execution_id, Ended(Status.CANCELLED.value, reason=reason))
-        for watcher in watchers:
-            if watcher != parts.process:
-                parts.listener.send(channel_of(watcher), f"{ENDED}{execution_id.hex}")
 
     # --- Ours -----------------------------------------------------------------------------------------------------
 
     def parts(self) -> Parts:
         """The running engine's parts. Raises `EngineNotRunning`."""
         raise NotImplementedError
+
+    def definition_of(self, workflow: Workflow[Any, Any]) -> Definition:
+        """What the engine knows *workflow* as. Raises `UnknownWorkflow`."""
+        return self._definition(self.parts(), workflow)
 
     def _definition(self, parts: Parts, workflow: Workflow[Any, Any]) -> Definition:
         definition = workflow.definition
@@ -487,19 +480,11 @@ class Client:
         """Settle a start that was written: tell the workers of a new execution, and the caller of an old one."""
         created = bool(row["created"]) or await self._recognised(parts, new, row, on_conflict)
         if created:
-            self._announce(parts, new.queue, row["due_in"])
-        return created
-
-    def _announce(self, parts: Parts, queue: str, due_in: float | None) -> None:
-        if due_in is None:
-            if parts.supervisor is not None:
-                parts.supervisor.became_ready(queue)
+            if row["due_in"] is None:
+                parts.herald.ready(new.queue)
             else:
-                parts.listener.send(READY, queue)
-        elif parts.supervisor is not None:
-            parts.supervisor.will_be_due(due_in)
-        else:
-            parts.listener.send(READY, TIMER)
+                parts.herald.later(row["due_in"])
+        return created
 
     async def _recognised(self, parts: Parts, new: NewExecution, row: Row, on_conflict: OnConflict) -> bool:
         """Whether an execution that was found to exist is this very start's: it was committed, by somebody or by our own

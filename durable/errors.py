@@ -137,6 +137,22 @@ class StepTimeout(DurableError):
     """A step's body ran longer than its `timeout`."""
 
 
+class ChildFailed(DurableError):
+    """A child that was called has not completed. `status` says how it has ended, `failure` is its error, `reason` that of its
+    cancellation, `id` its own."""
+
+    def __init__(self, id: str, status: str, failure: Failure | None, reason: str | None) -> None:
+        why = str(failure) if failure is not None else (reason or "no reason was given")
+        super().__init__(f"child {id} has ended {status}: {why}")
+        self.id = id
+        self.status = status
+        self.failure = failure
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ChildFailed, (self.id, self.status, self.failure, self.reason)
+
+
 class StepAborted(DurableError):
     """A step's body ended itself by `sys.exit`, or by a cancellation that nobody had asked the engine for."""
 

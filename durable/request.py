@@ -42,9 +42,7 @@ def new_execution(
     """The row of an execution to be started. Raises `EncodeError`, `PayloadTooLarge` and `UsageError`."""
     text = encoded(data, codec, payload_bytes_max, definition.input_type)
     _check_times(options.delay, options.scheduled_at)
-    priority = definition.priority if options.priority is None else options.priority
-    if type(priority) is not int or not -PRIORITY_MAX <= priority <= PRIORITY_MAX:
-        raise UsageError(f"priority is {priority!r}. Give a whole number from -{PRIORITY_MAX} to {PRIORITY_MAX}.")
+    priority = check_priority(definition.priority if options.priority is None else options.priority)
     return NewExecution(
         execution_id=new_id() if id is None else execution_uuid(id),
         name=None if id is None else given_name(id),
@@ -92,6 +90,13 @@ def _check_times(delay: timedelta | None, scheduled_at: datetime | None) -> None
         )
     if delay is not None and not timedelta(0) <= delay <= DURATION_MAX:
         raise UsageError(f"delay is {delay!r}. Give a timedelta from zero to a hundred years.")
+
+
+def check_priority(priority: int) -> int:
+    """Return *priority*, or raise `UsageError`."""
+    if type(priority) is not int or not -PRIORITY_MAX <= priority <= PRIORITY_MAX:
+        raise UsageError(f"priority is {priority!r}. Give a whole number from -{PRIORITY_MAX} to {PRIORITY_MAX}.")
+    return priority
 
 
 def check_queue_name(queue: str) -> str:

@@ -13,7 +13,7 @@ import msgspec
 from durable.codec import Codec
 from durable.ids import shown_id
 from durable.inbox import Input
-from durable.model.answers import read_answer, shown_topic
+from durable.model.answers import CHILD, child_end, read_answer, shown_topic
 from durable.model.failure import Failure
 from durable.model.status import Status
 from durable.paging import Row, read_cursor, write_cursor
@@ -35,8 +35,8 @@ class Attempt(msgspec.Struct, frozen=True):
 class EffectView(msgspec.Struct, frozen=True):
     """What the body of a step has done durably. `key` tells it from the others: its kind, what it was called with, and which
     one of its kind it is. `kind` is waiting, answered, expired (nothing came in time), ran, or tried (it failed). `until` is
-    when a wait ends at the latest, or the next try is due; `result` is what a call has returned, in JSON form, or what a wait
-    was given: payloads by what it has waited for, see `Execution.waits_for`."""
+    when a wait ends at the latest, or the next try is due; `result` is what a call has returned, in JSON form, the id of a
+    child that was begun, or what a wait was given: payloads by what it has waited for, see `Execution.waits_for`."""
 
     key: str
     kind: str
@@ -68,7 +68,8 @@ class StepView(msgspec.Struct, frozen=True):
 
 
 class Execution(msgspec.Struct, frozen=True):
-    """An execution as it stood when it was asked for. `input` and `result` are in JSON form.
+    """An execution as it stood when it was asked for. `input` and `result` are in JSON form, `parent` is the execution that has
+    started it.
 
     `wake_at` is until when it sleeps, `waits_for` what wakes it before: names of events, and ``input:<name>``. `hold`
     is "definition" when the code of the workers that looked at it cannot go on with it, as `hold_reason` says: it goes on when
@@ -85,6 +86,7 @@ class Execution(msgspec.Struct, frozen=True):
     tags: dict[str, Any]
     created_at: datetime
     ended_at: datetime | None = None
+    parent: str | None = None
     due_at: datetime | None = None
     deadline_at: datetime | None = None
     claimed_at: datetime | None = None
@@ -133,6 +135,7 @@ def listed_from(row: Row) -> Execution:
         tags=json.loads(row["tags"]) if row["tags"] else {},
         created_at=row["created_at"],
         ended_at=row["ended_at"],
+        parent=None if row["parent_id"] is None else shown_id(row["parent_id"], row["parent_name"]),
     )
 
 
@@ -201,9 +204,11 @@ def _step_from(path: str, rows: list[Row], failing: int | None, codec: Codec) ->
 def _effect_from(row: Row, codec: Codec) -> EffectView:
     value = row["value"]
     if row["kind"] == "answered":
-        result: Any = {shown_topic(topic): codec.decode(payload) for topic, payload in read_answer(value)}
+        result: Any = {shown_topic(topic): _brought(topic, payload, codec) for topic, payload in read_answer(value)}
+    elif row["kind"] in ("ran", "tried"):
+        result = None if value is None or row["error"] is not None else _returned(row["key"], value, codec)
     else:
-        result = None if value is None else codec.decode(value)
+        result = None if value is None else msgspec.json.decode(value)
     return EffectView(
         row["key"],
         row["kind"],
@@ -212,6 +217,16 @@ def _effect_from(row: Row, codec: Codec) -> EffectView:
         result,
         failure_from(row["error"]),
     )
+
+
+def _brought(topic: str, payload: str, codec: Codec) -> Any:
+    if topic.startswith(CHILD):
+        payload = bytes(child_end(payload).result).decode()
+    return codec.decode(payload)
+
+
+def _returned(key: str, value: str, codec: Codec) -> Any:
+    return msgspec.json.decode(value) if key.startswith("start:") else codec.decode(value)
 
 
 _TRIES = ("completed", "failed")

@@ -13,19 +13,18 @@ import contextlib
 import contextvars
 import hashlib
 import json
-import math
 import random
 import typing
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NoReturn
+from uuid import UUID
 
 import msgspec
 
 from durable.codec import Codec
 from durable.engine.context import CURRENT, Body
-from durable.engine.inbox import Wanted
-from durable.engine.journal import Asked, Record
+from durable.engine.journal import Birth, Kind, Record
 from durable.engine.rest import Rest
 from durable.engine.strands import Strand
 from durable.errors import (
@@ -36,9 +35,7 @@ from durable.errors import (
     NonRetryable,
     RunFailed,
     UsageError,
-    WaitTimeout,
 )
-from durable.model.answers import read_answer, topic_of_input, write_answer
 from durable.model.definition import UNANNOTATED
 from durable.model.failure import Failure
 from durable.model.names import check_name
@@ -79,12 +76,12 @@ def effects() -> Effects:
 class Effects:
     """The effects of one run of the body of one attempt."""
 
-    __slots__ = ("_attempt", "_count", "_in_flight", "_keys", "_path", "_run", "_strand", "_waiters", "loop", "rest")
+    __slots__ = ("_attempt", "_count", "_in_flight", "_keys", "_path", "_strand", "_waiters", "loop", "rest", "run")
 
     def __init__(self, body: Body, path: str, attempt: int) -> None:
         self.loop = body.run.loop
         self.rest = Rest(body)
-        self._run: Interpreter = body.run
+        self.run: Interpreter = body.run
         self._strand: Strand = body.strand
         self._path = path
         self._attempt = attempt
@@ -98,116 +95,34 @@ class Effects:
     @property
     def codec(self) -> Codec:
         """As what data is read and written."""
-        return self._run.runner.codec
+        return self.run.runner.codec
 
     # --- Sleeping -----------------------------------------------------------------------------------------------
 
     async def sleep(self, seconds: float, key: str | None) -> None:
         """Sleep for so long from when it is called first. See `durable.sleep`."""
-        with self._waiting("sleep", key) as taken:
+        with self.waiting("sleep", key) as taken:
             await self._sleep(taken, lambda: _at_once(seconds))
 
     async def sleep_until(self, when: datetime, key: str | None) -> None:
         """Sleep until the instant that it is called with first. See `durable.schedule_at`."""
-        with self._waiting("schedule_at", key) as taken:
-            await self._sleep(taken, lambda: self._run.journal.seconds_until(when))
+        with self.waiting("schedule_at", key) as taken:
+            await self._sleep(taken, lambda: self.run.journal.seconds_until(when))
 
     async def _sleep(self, key: str, seconds: Callable[[], Coroutine[Any, Any, float]]) -> None:
-        for record in self._recorded(key):
+        for record in self.recorded(key)[0]:
             await self._pause(record)
             return
         with self.rest.at_work():
             delay = max(await seconds(), 0.0)
-            record = Record(self._take_seq(), self._path, "waiting", self._attempt, delay=delay, key=key)
-            await self._write(record)
+            record = Record(self.take_seq(), self._path, "waiting", self._attempt, delay=delay, key=key)
+            await self.write(record)
         await self._pause(record)
 
     async def _pause(self, record: Record) -> None:
         """Wait until what *record* promises is due."""
-        await self.rest.pause(self._run.due(record))
-        self._run.dues[record.seq] = 0.0  # it has passed, also where time is virtual
-
-    # --- Waiting for messages -----------------------------------------------------------------------------------
-
-    async def wait(
-        self,
-        kind: str,
-        own: str | None,
-        topics: Sequence[str] = (),
-        *,
-        every: bool = False,
-        timeout: float | None,
-        lenient: bool,
-        asked: Asked | None = None,
-    ) -> list[tuple[str, str]] | None:
-        """Wait for a message on one of *topics*, or with *every* one on each of them, or for the answer to what is *asked*, for
-        *timeout* seconds from when it is called first. Returns topics and payloads (JSON), or with *lenient* None when none
-        came in time.
-
-        Raises `WaitTimeout` then otherwise, which the step's next attempt begins anew.
-        """
-        with self._waiting(kind, own) as key:
-            records = self._recorded(key)
-            for record in records:
-                if record.kind == "answered":
-                    return read_answer(record.value)
-                if record.kind == "expired":
-                    return self._expired(record)
-            registered = records[0] if records else None
-            order = self._take_seq() if registered is None else registered.seq
-            if asked is not None:
-                topics = [topic_of_input(order, asked.name)]
-            wanted = Wanted(topics, every, order, _nobody)
-            return await self._await_message(key, registered, wanted, timeout, lenient, asked)
-
-    async def _await_message(
-        self,
-        key: str,
-        registered: Record | None,
-        wanted: Wanted,
-        timeout: float | None,
-        lenient: bool,
-        asked: Asked | None,
-    ) -> list[tuple[str, str]] | None:
-        inbox = self._run.journal.inbox
-        inbox.want(wanted)
-        try:
-            with self.rest.at_work():
-                await asyncio.sleep(0)
-                await asyncio.sleep(0)  # what is there is given now
-                if wanted.answer is None and registered is None:
-                    registered = Record(
-                        wanted.order, self._path, "waiting", self._attempt, delay=timeout, key=key, asks=asked
-                    )
-                    await self._write(registered)
-            if wanted.answer is None and registered is not None:
-                due = math.inf if registered.delay is None else self._run.due(registered)
-                await self.rest.pause(due, wanted)
-            with self.rest.at_work():
-                while wanted.answer is None:
-                    await self._run.journal.fetch_mail()  # what was there before the time had come beats it
-                    await asyncio.sleep(0)
-                    await asyncio.sleep(0)
-                    if wanted.answer is None:
-                        error = None if lenient else _encode(Failure.of(_late(key, self._path))).decode()
-                        seq, closes = self._take_seq(), None if asked is None else wanted.order
-                        record = Record(seq, self._path, "expired", self._attempt, error=error, key=key, closes=closes)
-                        with contextlib.suppress(AnsweredMeanwhile):  # by an answer that is there now
-                            await self._write(record)
-                            return self._expired(record)
-                answer = [(message.topic, message.payload) for message in wanted.answer]
-                numbers = tuple(message.number for message in wanted.answer)
-                text = write_answer(answer)
-                await self._write(
-                    Record(self._take_seq(), self._path, "answered", self._attempt, text, key=key, consumes=numbers)
-                )
-                return answer
-        finally:
-            inbox.leave(wanted)
-
-    def _expired(self, record: Record) -> None:
-        if record.error is not None:
-            raise WaitTimeout(record.failure.message)
+        await self.rest.pause(self.run.due(record))
+        self.run.dues[record.seq] = 0.0  # it has passed, also where time is virtual
 
     # --- Calls that are made once -------------------------------------------------------------------------------
 
@@ -225,7 +140,7 @@ class Effects:
         key = self._take_key(f"run:{name}:{digest}")
         kind = _result_type(function)
         tried: list[Record] = []
-        for record in self._recorded(key):
+        for record in self.recorded(key)[0]:
             if record.kind == "ran":
                 return codec.decode(record.value or "null", kind)
             tried.append(record)
@@ -239,15 +154,15 @@ class Effects:
             with self.rest.at_work():
                 within = _WITHIN_CALL.set(name)
                 try:
-                    returned = await self._run.runner.call(function, args, self._path, key)
+                    returned = await self.run.runner.call(function, args, self._path, key)
                 except Exception as error:
                     delay = retry.next_delay(len(tried) + 1, error, random.uniform(-1, 1))
                     seconds = None if delay is None else delay.total_seconds()
                     failure = Failure.of(error)
                     text = _encode(failure).decode()
-                    seq = self._take_seq()
+                    seq = self.take_seq()
                     record = Record(seq, self._path, "tried", self._attempt, error=text, delay=seconds, key=key)
-                    await self._write(record)
+                    await self.write(record)
                     if delay is None:
                         raise RunFailed(name, failure) from error
                     tried.append(record)
@@ -258,8 +173,22 @@ class Effects:
                     result = codec.encode(returned, kind)
                 except EncodeError as error:
                     raise NonRetryable(f"run({name!r}): what it returned cannot be stored: {error}") from error
-                await self._write(Record(self._take_seq(), self._path, "ran", self._attempt, value=result, key=key))
+                await self.write(Record(self.take_seq(), self._path, "ran", self._attempt, value=result, key=key))
                 return codec.decode(result, kind)
+
+    # --- Children that are only begun ---------------------------------------------------------------------------
+
+    async def bear(self, kind: str, own: str | None, birth: Callable[[str, int], Birth]) -> UUID:
+        """Begin a child, once. Returns its id. See `durable.start_workflow`."""
+        with self.waiting(kind, own) as key:
+            for record in self.recorded(key)[0]:
+                return msgspec.json.decode(record.value or "", type=UUID)
+            born = birth(key, 0)
+            with self.rest.at_work():
+                record = self.record(self.take_seq(), "ran", key)
+                record.value, record.bears = _encode(born.execution_id).decode(), born
+                await self.write(record)
+            return born.execution_id
 
     # --- Keys and records ---------------------------------------------------------------------------------------
 
@@ -275,40 +204,48 @@ class Effects:
         return f"{name}#{count}"
 
     @contextlib.contextmanager
-    def _waiting(self, kind: str, own: str | None) -> Generator[str]:
-        """The key of a wait, for as long as it lasts. *own* is the author's name for it."""
+    def waiting(self, kind: str, own: str | None, *, again: bool = False) -> Generator[str]:
+        """The key of a wait, for as long as it lasts. *own* is the author's name for it. *again*: it has one key, however often
+        it is waited for."""
         name = kind if own is None else f"{kind}:{json.dumps(check_name(own, 'a key'), ensure_ascii=False)}"
         task = asyncio.current_task()
-        if name in self._in_flight or self._waiters.setdefault(name, task) is not task:
+        if name in self._in_flight or (not again and self._waiters.setdefault(name, task) is not task):
             raise AmbiguousEffect(
                 f"the body of {self._path!r} waits by {kind}() in several of its tasks. Which of them is which could "
                 "change when it runs again. Give each a key= of its own."
             )
         self._in_flight.add(name)
         try:
-            yield self._take_key(name)
+            yield f"{name}#1" if again else self._take_key(name)
         finally:
             self._in_flight.discard(name)
 
-    def _recorded(self, key: str) -> list[Record]:
-        """What is recorded of an effect and still holds: a failure, and what led to it, do so within their attempt only."""
-        past = self._run.subject.history.by_path.get(self._path)
+    def recorded(self, key: str) -> tuple[list[Record], int]:
+        """What is recorded of an effect and still holds: a failure, and what led to it, do so within their attempt only. And
+        how often it has failed before that."""
+        past = self.run.subject.history.by_path.get(self._path)
         records = () if past is None or past.effects is None else past.effects.get(key, ())
         holding: list[Record] = []
+        failed = 0
         for record in records:
             if record.error is not None and record.attempt != self._attempt:
                 holding.clear()
+                failed += 1
             else:
                 holding.append(record)
-        return holding
+        return holding, failed
 
-    def _take_seq(self) -> int:
-        return self._run.subject.history.take_seq()
+    def record(self, seq: int, kind: Kind, key: str) -> Record:
+        """A record of an effect of this body, to be filled in and written."""
+        return Record(seq, self._path, kind, self._attempt, key=key)
 
-    async def _write(self, record: Record) -> None:
+    def take_seq(self) -> int:
+        return self.run.subject.history.take_seq()
+
+    async def write(self, record: Record) -> None:
         self.rest.refuse_ended()
         try:
-            await self._run.write(self._strand, record)
+            await self.run.write(self._strand, record)
         except AnsweredMeanwhile:
             raise
         except Exception as error:
@@ -319,7 +256,7 @@ class Effects:
     async def _may_begin(self) -> None:
         """Go on if something new may begin; else not at all."""
         try:
-            self._run.may_begin(self._strand)
+            self.run.may_begin(self._strand)
         except Interruption as reason:
             self.rest.hold(reason)
             await self._for_ever()
@@ -327,14 +264,6 @@ class Effects:
     async def _for_ever(self) -> NoReturn:
         while True:
             await self.loop.create_future()  # until the cancellation comes
-
-
-def _late(key: str, path: str) -> WaitTimeout:
-    return WaitTimeout(f"{path!r}: {key.rpartition('#')[0]} did not come within its timeout")
-
-
-def _nobody() -> None:
-    """Nobody is to be told."""
 
 
 async def _at_once(seconds: float) -> float:

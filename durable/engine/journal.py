@@ -10,12 +10,14 @@ from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol, TypeAlias
+from uuid import UUID
 
 import msgspec
 
 from durable.engine.inbox import Inbox
 from durable.errors import InternalError
-from durable.model.answers import INPUT
+from durable.model.answers import CHILD, INPUT
+from durable.model.definition import Definition
 from durable.model.failure import Failure
 from durable.model.inputs import Request
 from durable.model.paths import outer_paths
@@ -53,6 +55,18 @@ class Asked:
     remind_every: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class Birth:
+    """A child that is begun. `input` and `tags` are JSON text."""
+
+    execution_id: UUID
+    definition: Definition
+    input: str
+    queue: str
+    priority: int
+    tags: str | None = None
+
+
 @dataclass(slots=True)
 class Record:
     """One thing that has happened.
@@ -64,7 +78,8 @@ class Record:
     long the body ran. `data_seq` is, for a step that can be undone and has no value of its own, the record that holds its
     data (0: the input). `drops` are records that this one makes superfluous. `key` tells an effect of a body from its others;
     `attempt` is then that of the step, and `delay` how long a wait takes at most. `consumes` are the messages that it takes.
-    `asks` is what a wait asks people; `closes`, of one that has expired, the record that has asked.
+    `asks` is what a wait asks people, `bears` the child that it begins; `closes`, of one that has expired, the record that has
+    asked, `dooms` the child that is to be cancelled.
     """
 
     seq: int
@@ -82,6 +97,8 @@ class Record:
     consumes: tuple[int, ...] = ()
     asks: Asked | None = None
     closes: int | None = None
+    bears: Birth | None = None
+    dooms: UUID | None = None
 
     @property
     def failure(self) -> Failure:
@@ -120,17 +137,17 @@ class Past:
 
 class History:
     """Everything recorded in one execution, by path. `failing` says that it has failed and is being ended; `pinned` is the
-    data that compensations will need, by the numbers of the records that hold it; `asked` are the questions that have no
-    answer, by path and key."""
+    data that compensations will need, by the numbers of the records that hold it; `open` are the waits that have asked
+    people, or begun a child, and have no answer, by path and key."""
 
-    __slots__ = ("_inside", "asked", "by_path", "failing", "next_seq", "pinned")
+    __slots__ = ("_inside", "by_path", "failing", "next_seq", "open", "pinned")
 
     def __init__(self, records: Sequence[Record] = ()) -> None:
         self.by_path: dict[str, Past] = {}
         self.failing: Record | None = None
         self.next_seq = 1
         self.pinned: dict[int, str] = {}
-        self.asked: dict[tuple[str, str], int] = {}
+        self.open: dict[tuple[str, str], Record] = {}
         self._inside: dict[
             str, dict[str, None]
         ] = {}  # by item or iteration: the paths and iterations directly inside it
@@ -156,11 +173,11 @@ class History:
             if past.effects is None:
                 past.effects = {}
             past.effects.setdefault(record.key, []).append(record)
-            if record.key.startswith(INPUT):
+            if record.key.startswith((INPUT, CHILD)):
                 if record.kind == "waiting":
-                    self.asked[record.path, record.key] = record.seq
+                    self.open[record.path, record.key] = record
                 else:
-                    self.asked.pop((record.path, record.key), None)
+                    self.open.pop((record.path, record.key), None)
         elif record.kind == "completed":
             past.completed = record
         elif record.kind == "failed":
@@ -182,15 +199,15 @@ class History:
                     return True
         return False
 
-    def asked_in_vain(self) -> list[int]:
-        """The questions whose answer nobody will read: what has asked them is over."""
-        return [seq for (path, _), seq in self.asked.items() if self._is_left(path, seq)]
+    def in_vain(self) -> list[Record]:
+        """The open waits whose answer nobody will read: their step is over."""
+        return [record for record in self.open.values() if self._is_left(record)]
 
-    def _is_left(self, path: str, seq: int) -> bool:
-        past = self.by_path.get(path)
-        if past is None or past.completed is not None or past.final is not None or self.is_over(path):
+    def _is_left(self, record: Record) -> bool:
+        past = self.by_path.get(record.path)
+        if past is None or past.completed is not None or past.final is not None or self.is_over(record.path):
             return True
-        return self.failing is not None and seq < self.failing.seq
+        return self.failing is not None and record.seq < self.failing.seq
 
     def take_seq(self) -> int:
         """The number of the next record."""

@@ -7,11 +7,44 @@ name, so that no answer reaches another question.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from uuid import UUID
 
 import msgspec
 
+from durable.errors import ChildFailed
+from durable.model.failure import Failure
+from durable.model.status import Status
+
 EVENT = "event:"
 INPUT = "input:"
+CHILD = "child:"
+
+
+class ChildEnd(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a child has ended, as its parent is told. `result` is as the codec has written it."""
+
+    status: str
+    result: msgspec.Raw = msgspec.Raw()
+    error: Failure | None = None
+    reason: str | None = None
+
+
+def topic_of_child(execution_id: UUID) -> str:
+    """The topic on which a parent is told of a child's end; as in ``execution/finish``."""
+    return f"{CHILD}{execution_id}"
+
+
+def child_end(payload: str) -> ChildEnd:
+    """What a message from a child says."""
+    return msgspec.json.decode(payload, type=ChildEnd)
+
+
+def child_failure(answer: tuple[str, str]) -> ChildFailed | None:
+    """The failure that a message from a child tells of; None when it has completed, or the message is none of a child."""
+    topic, payload = answer
+    if not topic.startswith(CHILD) or (end := child_end(payload)).status == Status.COMPLETED:
+        return None
+    return ChildFailed(topic.removeprefix(CHILD), end.status, end.error, end.reason)
 
 
 def topic_of_input(seq: int, name: str) -> str:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import msgspec
 
 from durable.engine.inbox import Inbox
-from durable.engine.journal import Blocked, Completed, Failed, Outcome, Record, Subject
+from durable.engine.journal import Birth, Blocked, Completed, Failed, Outcome, Record, Subject
 from durable.errors import AnsweredMeanwhile, ClaimLost, Interruption
+from durable.model.answers import ChildEnd
+from durable.model.failure import Failure
 from durable.model.status import Change, Status, stored_sources
 from durable.runtime.code import Code
 from durable.store import claims
@@ -51,6 +54,22 @@ ENDING = (Interrupted.DEADLINE, Interrupted.UNDO)  # it ends here, once what has
 _ELSEWHERE = (Interrupted.CLAIM_LOST, Interrupted.DRAIN)  # it goes on with another worker, or later
 
 
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What an execution that ends leaves behind: a parent to be told, and open waits."""
+
+    parent_id: UUID | None
+    open: Sequence[Record]
+
+    def columns(self, ended: Ended) -> tuple[Any, ...]:
+        """As ``execution/finish`` takes them."""
+        if self.parent_id is None and not self.open:
+            return (None,) * 4
+        told = None if self.parent_id is None else _told(ended)
+        children = [json.loads(record.value) for record in self.open if record.value]
+        return self.parent_id, told, _list(children) if children else None, len(children) < len(self.open) or None
+
+
 class Writes:
     """The kinds of write of one worker identity."""
 
@@ -63,6 +82,9 @@ class Writes:
         self._ask = claims.asking(worker_id)
         self._close = claims.closing(worker_id)
         self._withdraw = claims.withdrawing()
+        self._bear = claims.bearing(worker_id)
+        self._give_up = claims.giving_up(worker_id)
+        self._doom = claims.dooming()
         self._finish = claims.finishing(worker_id, stored_sources(Change.COMPLETE))
         self._finish_ending = claims.finishing(worker_id, stored_sources(Change.FINISH_ENDING))
         waiting, ending = Status.WAITING.value, Status.COMPENSATING.value
@@ -81,17 +103,23 @@ class Writes:
                 self._begin_ending, execution_id, (execution_id, token, r.seq, r.error), size, strand
             )
         if r.consumes:
-            row = (execution_id, token, r.seq, r.path, r.attempt, r.value, r.key, _numbers(r.consumes))
+            row = (execution_id, token, r.seq, r.path, r.attempt, r.value, r.key, _list(r.consumes), r.error)
             return self._commit.submit(self._answer, execution_id, row, size, strand)
         if (asked := r.asks) is not None:
             question = (asked.name, asked.request.type, asked.remind_every, asked.text)
             row = (execution_id, token, r.seq, r.path, r.attempt, r.delay, r.key, *question)
             return self._commit.submit(self._ask, execution_id, row, len(asked.text), strand)
+        if (birth := r.bears) is not None:
+            row = (execution_id, token, r.seq, r.path, r.kind, r.attempt, r.value, r.delay, r.key, *_child(birth))
+            return self._commit.submit(self._bear, execution_id, row, len(birth.input), strand)
+        if r.dooms is not None:
+            row = (execution_id, token, r.seq, r.path, r.attempt, r.error, r.key, r.dooms)
+            return self._commit.submit(self._give_up, execution_id, row, size, strand)
         if r.closes is not None:
             row = (execution_id, token, r.seq, r.path, r.attempt, r.error, r.key, r.closes)
             return self._commit.submit(self._close, execution_id, row, size, strand)
         if r.drops:
-            row = (execution_id, token, r.seq, r.path, r.attempt, r.value, _numbers(r.drops))
+            row = (execution_id, token, r.seq, r.path, r.attempt, r.value, _list(r.drops))
             return self._commit.submit(self._compact, execution_id, row, size, strand)
         row = (
             execution_id,
@@ -111,12 +139,30 @@ class Writes:
         return self._commit.submit(self._record, execution_id, row, size, strand)
 
     def finish(
-        self, execution_id: UUID, token: UUID, ended: Ended, result_seq: int | None, r: Record | None, *, ending: bool
+        self,
+        execution_id: UUID,
+        token: UUID,
+        ended: Ended,
+        result_seq: int | None,
+        r: Record | None,
+        left: Left,
+        *,
+        ending: bool,
     ) -> Awaitable[Row | None]:
         """End the execution, with its last record. *ending*: that it has to end is recorded already."""
         last = (None,) * 6 if r is None else (r.seq, r.path, r.kind, r.attempt, r.value, r.error)
         seconds = None if r is None else r.seconds
-        row = (execution_id, token, ended.status, result_seq, ended.error, *last, seconds, ended.reason)
+        row = (
+            execution_id,
+            token,
+            ended.status,
+            result_seq,
+            ended.error,
+            *last,
+            seconds,
+            ended.reason,
+            *left.columns(ended),
+        )
         kind = self._finish_ending if ending else self._finish
         return self._commit.write(kind, execution_id, row, 0 if r is None else len(r.value or r.error or ""))
 
@@ -132,9 +178,14 @@ class Writes:
         kind = self._put_off if ending else self._suspend
         return self._commit.write(kind, execution_id, row, 0 if r is None else len(r.value or r.error or ""))
 
-    def withdraw(self, execution_id: UUID, token: UUID, seqs: Iterable[int]) -> Awaitable[Row | None]:
-        """Take questions back that nobody waits for any more."""
-        return self._commit.write(self._withdraw, execution_id, (execution_id, token, _numbers(seqs)))
+    async def take_back(self, execution_id: UUID, token: UUID, in_vain: Sequence[Record]) -> bool:
+        """Take back what was asked, and doom the children, that nobody waits for any more. False when the claim is gone."""
+        asked = [record.seq for record in in_vain if not record.value]
+        children = [json.loads(record.value) for record in in_vain if record.value]
+        for kind, left in ((self._withdraw, asked), (self._doom, children)):
+            if left and await self._commit.write(kind, execution_id, (execution_id, token, _list(left))) is None:
+                return False
+        return True
 
     def adopt(self, execution_id: UUID, token: UUID, shape: int) -> Write:
         """Go on under another *shape*."""
@@ -142,7 +193,7 @@ class Writes:
 
     def hold(self, execution_id: UUID, token: UUID, shapes: Iterable[int], reason: str) -> Awaitable[Row | None]:
         """Give the claim back for workers whose definitions are not of these *shapes*."""
-        row = (execution_id, token, _numbers(shapes), reason)
+        row = (execution_id, token, _list(shapes), reason)
         return self._commit.write(self._hold, execution_id, row, len(reason))
 
     def release(self, execution_id: UUID, token: UUID) -> Awaitable[Row | None]:
@@ -162,6 +213,7 @@ class Owned:
         "execution_id",
         "inbox",
         "interrupted",
+        "parent_id",
         "queue",
         "started",
         "subject",
@@ -183,6 +235,7 @@ class Owned:
         subject: Subject,
         claimed_at: float,
         inbox: Inbox,
+        parent_id: UUID | None,
     ) -> None:
         self.supervisor = supervisor
         self.writes = writes
@@ -194,6 +247,7 @@ class Owned:
         self.subject = subject
         self.claimed_at = claimed_at
         self.inbox = inbox
+        self.parent_id = parent_id
         self.suspect = False
         self.started = False
         self.concluding = False
@@ -241,6 +295,10 @@ class Owned:
                 raise AnsweredMeanwhile
             if record.asks is not None:
                 self.supervisor.asked(record.asks.remind_every)
+            elif record.bears is not None:
+                self.supervisor.became_ready(record.bears.queue)
+            elif record.dooms is not None:
+                self.supervisor.cancel_doomed()
         if self.suspect:
             self.suspect = False
             self.supervisor.cleared()
@@ -272,30 +330,34 @@ class Owned:
     async def conclude(self, outcome: Outcome) -> None:
         """See `Journal`. From here on the task is not cancelled from our side: the write decides."""
         self.concluding = True
-        await self._withdraw(outcome)
         ending = self.subject.history.failing is not None
         if isinstance(outcome, Blocked):
+            await self._take_back(self.subject.history.in_vain())
             answer = await self.writes.suspend(self.execution_id, self.token, outcome, self.inbox, ending=ending)
             if answer is not None:
                 self.supervisor.suspended(self, outcome.delay, ready=answer["ready"])
                 return
         else:
             ended, result_seq = _ending(outcome)
-            write = self.writes.finish(self.execution_id, self.token, ended, result_seq, outcome.record, ending=ending)
+            left = Left(self.parent_id, list(self.subject.history.open.values()))
+            write = self.writes.finish(
+                self.execution_id, self.token, ended, result_seq, outcome.record, left, ending=ending
+            )
             answer = await write
             if answer is not None:
-                self.supervisor.finished(self, ended, answer["watchers"])
+                self.supervisor.finished(self, ended, answer)
                 return
         raise self._lost()
 
-    async def _withdraw(self, outcome: Outcome) -> None:
-        """Take back what is asked by what is over. Should we die before this, whoever goes on does it."""
-        history = self.subject.history
-        if not history.asked:
+    async def _take_back(self, in_vain: Sequence[Record]) -> None:
+        """Take back what was asked and begun by what is over. Should we die before this, whoever goes on does it."""
+        if not in_vain:
             return
-        left = history.asked_in_vain() if isinstance(outcome, Blocked) else list(history.asked.values())
-        if left and await self.writes.withdraw(self.execution_id, self.token, left) is None:
+        if not await self.writes.take_back(self.execution_id, self.token, in_vain):
             raise self._lost()
+        for record in in_vain:
+            del self.subject.history.open[record.path, record.key or ""]
+        self.supervisor.cancel_doomed()
 
     def ask_to_undo(self, reason: str) -> None:
         """Somebody has cancelled it, to be undone."""
@@ -325,9 +387,24 @@ class Owned:
                 self.task.cancel()
 
 
-def _numbers(numbers: Iterable[int]) -> str:
-    """Numbers as a PostgreSQL array."""
-    return "{" + ",".join(map(str, numbers)) + "}"
+def _list(parts: Iterable[object]) -> str:
+    """Numbers or ids as a PostgreSQL array."""
+    return "{" + ",".join(map(str, parts)) + "}"
+
+
+def _told(ended: Ended) -> str:
+    """What a parent is told of an end."""
+    result = msgspec.Raw((ended.result or "null").encode())
+    failure = None if ended.error is None else msgspec.json.decode(ended.error, type=Failure)
+    return _encode(ChildEnd(ended.status, result, failure, ended.reason)).decode()
+
+
+def _child(birth: Birth) -> tuple[Any, ...]:
+    """A child as ``child/bear`` takes it."""
+    definition = birth.definition
+    timeout = None if definition.timeout is None else definition.timeout.total_seconds()
+    named = (birth.execution_id, definition.shape, definition.name, definition.version)
+    return *named, birth.queue, birth.priority, birth.tags, birth.input, timeout
 
 
 def _array(names: Iterable[str]) -> str:

@@ -30,9 +30,11 @@ from durable.ids import shown_id
 from durable.model.definition import Definition
 from durable.model.failure import Failure
 from durable.runtime.auditor import Auditor
+from durable.runtime.canceller import Canceller
 from durable.runtime.claimer import Claimer, Lane, Past
 from durable.runtime.code import Code, claimable
-from durable.runtime.listener import ENDED, HELD, READY, TIMER, TOLD, Listener, channel_of
+from durable.runtime.herald import Herald
+from durable.runtime.listener import HELD, READY, TIMER, Listener
 from durable.runtime.owned import ENDING, Ended, Interrupted, Owned, Writes
 from durable.runtime.postman import Postman
 from durable.runtime.reaper import Reaper
@@ -73,7 +75,8 @@ class Supervisor:
         lease: float,
         max_crashes: int,
         engine: Engine | None,
-        on_ended: Callable[[UUID, Ended], None],
+        herald: Herald,
+        canceller: Canceller,
         on_left: Callable[[UUID], None],
         remind: Remind | None,
     ) -> None:
@@ -84,7 +87,8 @@ class Supervisor:
         self._runner = runner
         self._max_crashes = max_crashes
         self._engine = engine
-        self._on_ended = on_ended
+        self._herald = herald
+        self._canceller = canceller
         self._on_left = on_left
         self._lanes = {name: Lane(name, concurrency) for name, concurrency in queues.items()}
         self._owned: dict[UUID, Owned] = {}
@@ -108,8 +112,10 @@ class Supervisor:
             self.under_way,
             self._poll_seconds,
         )
-        self._postman = Postman(self._link, self.woken)
-        self._timekeeper = Timekeeper(self._link, self._became_ready, self._postman.look, self._poll_seconds)
+        self._postman = Postman(self._link, herald.mail)
+        self._timekeeper = Timekeeper(
+            self._link, self._became_ready, self._postman.look, canceller.look, self._poll_seconds
+        )
         self._reminder = None if remind is None else Reminder(self._link, remind, self._poll_seconds)
         self._reaper = Reaper(self._link, self._became_ready, self._timekeeper.look)
         self._auditor = Auditor(
@@ -137,10 +143,11 @@ class Supervisor:
         await self._standing.start()
         # Does nothing, and so is cancelled only when all are; the others are, for an instant, when a timeout of theirs is over.
         self._sentinel = asyncio.create_task(_for_ever(), name="durable sentinel")
-        loops = [
+        loops: list[tuple[str, Callable[[], Awaitable[None]]]] = [
             ("claimer", self._claimer.run),
             ("timekeeper", self._timekeeper.run),
             ("postman", self._postman.run),
+            ("canceller", functools.partial(self._canceller.run, self._link)),
             ("reaper", self._reaper.run),
             ("auditor", self._auditor.run),
             ("lease watch", self._standing.watch),
@@ -274,16 +281,9 @@ class Supervisor:
         """Something was made ready by this process: look, and tell the others."""
         self._became_ready([queue])
 
-    def woken(self, execution_id: UUID, queue: str | None, *, sure: bool = True) -> None:
-        """A message was delivered: to an execution that it has made ready in *queue*, or to one that does not sleep. Which of
-        both, is not *sure* of one that was sent again."""
-        if queue is not None:
-            self._became_ready([queue])
-        if queue is not None and sure:
-            return
-        self.claim_told(execution_id)
-        if not self.owns(execution_id):
-            self._listener.send(TOLD, execution_id.hex)
+    def cancel_doomed(self) -> None:
+        """Something is to be cancelled because of another execution."""
+        self._canceller.look()
 
     def will_be_due(self, delay: float) -> None:
         """Something was put to sleep by this process."""
@@ -316,6 +316,7 @@ class Supervisor:
         subject: Subject,
         deadline_in: float | None,
         inbox: Inbox | None = None,
+        parent_id: UUID | None = None,
     ) -> None:
         """Run an execution that was claimed under *token*; its slot was reserved. *shape*: what it was begun under."""
         owned = Owned(
@@ -328,6 +329,7 @@ class Supervisor:
             subject,
             time.monotonic(),
             inbox or Inbox(),
+            parent_id,
         )
         if subject.crashes >= 2:
             owned.suspect = True
@@ -367,7 +369,14 @@ class Supervisor:
         inbox = Inbox()
         inbox.put(map(_message, past.messages), row["mail"])
         self.begin(
-            row["execution_id"], token, row["queue"], row["shape_id"], subject, None if overdue else deadline_in, inbox
+            row["execution_id"],
+            token,
+            row["queue"],
+            row["shape_id"],
+            subject,
+            None if overdue else deadline_in,
+            inbox,
+            row["parent_id"],
         )
 
     async def _hold(self, row: Row, token: UUID, definition: Definition, reason: str) -> None:
@@ -483,12 +492,13 @@ class Supervisor:
         self._suspects -= 1
         self._claimer.nudge()
 
-    def finished(self, owned: Owned, ended: Ended, watchers: Sequence[UUID] | None) -> None:
+    def finished(self, owned: Owned, ended: Ended, row: Row) -> None:
         """The end of an execution is durable: tell who waits for it."""
-        self._on_ended(owned.execution_id, ended)
-        for watcher in watchers or ():
-            if watcher != self._process:
-                self._listener.send(channel_of(watcher), f"{ENDED}{owned.execution_id.hex}")
+        self._herald.ended(owned.execution_id, ended, row["watchers"])
+        if owned.parent_id is not None:
+            self._herald.mail(owned.parent_id, row["parent_queue"], sure=False)
+        if owned.subject.history.open:
+            self._canceller.look()
 
     def suspended(self, owned: Owned, delay: float, *, ready: bool) -> None:
         """An execution sleeps: until its time, or its deadline if that comes first. Or it is *ready*, for it has mail."""

@@ -17,19 +17,21 @@ FIRE_ROWS = 500  # a batch small enough not to delay what else is due
 
 class Timekeeper:
     """Runs as a task. *on_ready(queues)* is called when something became ready, *on_posted()* when something waits to be
-    delivered, *poll_seconds* says how long to sleep at most: timers that other processes set are found then, if nobody has
-    told of them."""
+    delivered, *on_doomed()* when something is to be cancelled. *poll_seconds* says how long to sleep at most: timers that other
+    processes set are found then, if nobody has told of them."""
 
     def __init__(
         self,
         link: Link,
         on_ready: Callable[[list[str]], None],
         on_posted: Callable[[], None],
+        on_doomed: Callable[[], None],
         poll_seconds: Callable[[], float],
     ) -> None:
         self._link = link
         self._on_ready = on_ready
         self._on_posted = on_posted
+        self._on_doomed = on_doomed
         self._poll_seconds = poll_seconds
         self._alarm = Alarm()
 
@@ -51,6 +53,8 @@ class Timekeeper:
                 self.consider(max(row["next_in"], 0.0))
             if row["posted"]:
                 self._on_posted()
+            if row["doomed"]:
+                self._on_doomed()
             if row["fired"]:
                 self._on_ready(row["queues"])
             if row["fired"] < FIRE_ROWS:

@@ -40,6 +40,21 @@ def closing(worker_id: UUID) -> Kind:
     return Kind(load("input/expire"), worker_id)
 
 
+def bearing(worker_id: UUID) -> Kind:
+    """The write that appends to a journal that a child is begun, and begins it."""
+    return Kind(load("child/bear"), worker_id)
+
+
+def giving_up(worker_id: UUID) -> Kind:
+    """The write that appends to a journal that a child did not end in time, and dooms it."""
+    return Kind(load("child/expire"), worker_id)
+
+
+def dooming() -> Kind:
+    """The write that dooms children whom nobody waits for."""
+    return Kind(load("child/doom"), "its parent waits for it no more")
+
+
 def withdrawing() -> Kind:
     """The write that takes questions back."""
     return Kind(load("input/withdraw"))

@@ -6,12 +6,15 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeVar, cast
+from typing import TypeAlias, TypeVar, cast
 from uuid import UUID
 
 import asyncpg
+import msgspec
 
 from durable.errors import StoreUnavailable
+from durable.model.answers import ChildEnd
+from durable.model.status import Status
 from durable.store.connection import AGAIN, LOST, REPLY_SECONDS, Connection, Row, backoff, log_lost
 from durable.store.group_commit import Kind
 from durable.store.queries import load
@@ -27,6 +30,9 @@ SETTINGS = {
     # A client that freezes within a transaction must not hold up the workers for longer.
     "idle_in_transaction_session_timeout": "10s",
 }
+
+Acted: TypeAlias = tuple[Row, Row | None]
+"""What an act on an execution gives: its row, and if it has changed something that of its family (``child/tell``)."""
 
 POOL_CONNECTIONS = 4
 TRIES = 12  # with the pauses between them about eight seconds: a restart of PostgreSQL, not an outage
@@ -118,29 +124,39 @@ class Executions:
         query = load(name)
         return await self._surely(lambda connection: connection.fetch(query.sql, *arguments))
 
-    async def cancel(self, execution_id: UUID, operation: UUID, reason: str | None, sources: list[str]) -> Row | None:
+    async def cancel(self, execution_id: UUID, operation: UUID, reason: str | None, sources: list[str]) -> Acted | None:
         """Cancel in one transaction; None when there is no such execution. Raises like `fetch`."""
-        return await self._displaced(
-            execution_id, sources, "execution/cancel", execution_id, operation, reason, sources
-        )
+        arguments = (execution_id, operation, reason, sources)
+        told = msgspec.json.encode(ChildEnd(Status.CANCELLED.value, reason=reason)).decode()
+        return await self._displaced("execution/cancel", arguments, told, "its parent was cancelled")
 
-    async def request_undo(self, execution_id: UUID, operation: UUID, reason: str, sources: list[str]) -> Row | None:
+    async def request_undo(self, execution_id: UUID, operation: UUID, reason: str, sources: list[str]) -> Acted | None:
         """Ask in one transaction that it be ended and undone; None when there is no such execution. Raises like `fetch`."""
+        arguments = (execution_id, operation, reason, sources)
         return await self._displaced(
-            execution_id, sources, "execution/request_undo", execution_id, operation, reason, sources
+            "execution/request_undo", arguments, None, "its parent was cancelled, to be undone"
         )
 
-    async def _displaced(self, execution_id: UUID, sources: list[str], name: str, *arguments: object) -> Row | None:
-        """Lock an execution, take it out of the places where it waits, and act on it by the statement *name*."""
+    async def _displaced(
+        self, name: str, arguments: tuple[UUID, UUID, str | None, list[str]], told: str | None, doom: str
+    ) -> Acted | None:
+        """Lock an execution, take it out of the places where it waits, act on it by the statement *name*, and tell its family:
+        the parent, if there is something *told* of it, and its children, which are doomed, to be undone if it is."""
+        execution_id, _, _, sources = arguments
 
-        async def act(connection: Connection) -> Row | None:
+        async def act(connection: Connection) -> Acted | None:
             async with connection.transaction():
                 locked = await connection.fetchrow(load("execution/lock").sql, execution_id)
                 if locked is None:
                     return None
                 if locked["undo"] is None:  # else a worker is to hear of that, wherever it stands
                     await connection.fetch(load("execution/displace").sql, execution_id, sources)
-                return await connection.fetchrow(load(name).sql, *arguments)
+                row = await connection.fetchrow(load(name).sql, *arguments)
+                assert row is not None, "what is locked is there"
+                if not row["changed"]:
+                    return row, None
+                family = await connection.fetchrow(load("child/tell").sql, execution_id, told, told is None, doom)
+                return row, family
 
         return await self._surely(act)
 

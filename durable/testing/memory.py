@@ -12,25 +12,39 @@ import copy
 import functools
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Self, TypedDict, Unpack
+from uuid import UUID
+
+import msgspec
 
 from durable.authoring import In, Out, Workflow
 from durable.codec import Codec, JsonCodec
 from durable.engine.context import Context
 from durable.engine.inbox import Inbox, Message
 from durable.engine.interpreter import Interpreter
-from durable.engine.journal import Asked, Blocked, Completed, Failed, History, Outcome, Record, Subject
+from durable.engine.journal import Asked, Birth, Blocked, Completed, Failed, History, Outcome, Record, Subject
 from durable.engine.step_runner import StepRunner
 from durable.errors import InternalError, Interruption
 from durable.inbox import refuse_wrong
-from durable.model.answers import EVENT, shown_topic, topic_of_input
+from durable.model.answers import EVENT, ChildEnd, shown_topic, topic_of_child, topic_of_input
 from durable.model.definition import Decision, Definition, Step
 from durable.model.failure import Failure
 from durable.model.status import Status
 from durable.testing.mocks import Mocks, mocked
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A child that was begun. `ends_at` is in the time of its parent; None until it was run."""
+
+    birth: Birth
+    at: float
+    ends_at: float | None = None
+    told: str = ""
+    hangs: AssertionError | None = None
 
 
 class MemoryJournal:
@@ -57,6 +71,7 @@ class MemoryJournal:
         self._coming: list[tuple[str, str]] = []  # what is to be sent once it is waited for
         self._asked: dict[int, Asked] = {}  # what is asked and not answered, by the number of its record
         self._answers: list[tuple[str, str]] = []  # what is to be answered once it is asked
+        self._begun: dict[UUID, _Begun] = {}  # children whose end was not told yet
 
     @property
     def records(self) -> list[Record]:
@@ -78,6 +93,7 @@ class MemoryJournal:
         other._coming = list(self._coming)
         other._asked = dict(self._asked)
         other._answers = list(self._answers)
+        other._begun = dict(self._begun)
         other.crashes += 1
         return other
 
@@ -94,13 +110,17 @@ class MemoryJournal:
             timeout = None  # it is being ended already
         self._deadline = timeout
         wake_at = self._wake_at if timeout is None else min(self._wake_at, timeout)
-        if not self._comes() and wake_at > self.now:
+        if not self._comes() and not self._a_child_ends(wake_at) and wake_at > self.now:
             if math.inf == wake_at:
+                for begun in self._begun.values():
+                    if begun.hangs is not None:
+                        raise begun.hangs
                 raise AssertionError(
                     f"the execution waits for {[shown_topic(topic) for topic in self._topics]}, and nothing of that is sent. "
                     "Give it to the test: events=[...], inputs=[...]."
                 )
             self._skipped += wake_at - self.now
+        self._tell_of_children()
         self._wake_at, self._topics = 0.0, []
         self.inbox = Inbox()
         self.inbox.put(self._messages.values(), self._sent)
@@ -139,6 +159,49 @@ class MemoryJournal:
                     self._send(topic_of_input(seq, name), payload)
                     return True
         return False
+
+    async def run_children(self, run: Callable[[Birth, MemoryJournal], Awaitable[None]]) -> None:
+        """Run the children that were begun, each to its end: what comes from outside may come to them."""
+        for id, begun in self._begun.items():
+            if begun.ends_at is not None:
+                continue
+            journal = MemoryJournal(codec=self._codec)
+            journal._coming, journal._answers = self._coming, self._answers
+            try:
+                await run(begun.birth, journal)
+            except AssertionError as hangs:
+                self._begun[id] = replace(begun, ends_at=math.inf, hangs=hangs)
+            else:
+                self._begun[id] = replace(begun, ends_at=begun.at + journal.now, told=journal.told_to_parent())
+
+    def told_to_parent(self) -> str:
+        """What a parent is told of the end."""
+        match self.ended:
+            case Completed(value=value):
+                end = ChildEnd(Status.COMPLETED.value, msgspec.Raw(value.text.encode()))
+            case Failed(failure=failure, status=status, reason=reason):
+                end = ChildEnd(status.value, msgspec.Raw(b"null"), failure, reason)
+            case None:
+                raise InternalError("the execution has not ended")
+        return msgspec.json.encode(end).decode()
+
+    def _a_child_ends(self, before: float) -> bool:
+        """Whether one ends that the execution sleeps for, *before* something else wakes it; then it is as late as that."""
+        ends = [
+            begun.ends_at
+            for id, begun in self._begun.items()
+            if begun.ends_at is not None and topic_of_child(id) in self._topics
+        ]
+        if not ends or min(ends) == math.inf or min(ends) > max(before, self.now):
+            return False
+        self._skipped += max(min(ends) - self.now, 0.0)
+        return True
+
+    def _tell_of_children(self) -> None:
+        for id, begun in sorted(self._begun.items(), key=lambda item: item[1].ends_at or 0.0):
+            if begun.ends_at is not None and begun.ends_at <= self.now:
+                self._send(topic_of_child(id), begun.told)
+                del self._begun[id]
 
     def _read_back(self, record: Record) -> Record:
         due = self._due.get(record.seq)
@@ -218,6 +281,10 @@ class MemoryJournal:
             self._asked[record.seq] = record.asks
         if record.closes is not None and self._asked.pop(record.closes, None) is None:
             raise InternalError(f"record {record.seq} ({record.path!r}) closes what is not asked")
+        if record.bears is not None:
+            self._begun[record.bears.execution_id] = _Begun(record.bears, self.now)
+        if record.dooms is not None:
+            self._begun.pop(record.dooms, None)
         self.crashes = 0
         if record.kind == "failing":
             self._deadline = None
@@ -277,23 +344,38 @@ class Worker:
         task.result()
 
     async def _run(self, journal: MemoryJournal) -> None:
+        children = StepRunner(self.runner.codec, threads=4, processes=1)  # what they call is not counted
+
+        async def run_child(birth: Birth, of_child: MemoryJournal) -> None:
+            tags = msgspec.json.decode(birth.tags or "{}", type=dict[str, Any])
+            await Worker(birth.definition, birth.input, children, str(birth.execution_id), tags).run(of_child)
+
+        try:
+            while journal.ended is None:
+                await journal.run_children(run_child)
+                await self._go_on(journal)
+            await journal.run_children(run_child)
+        finally:
+            children.close()
+
+    async def _go_on(self, journal: MemoryJournal) -> None:
+        """Claim it, and let go of it."""
         timeout = None if self.definition.timeout is None else self.definition.timeout.total_seconds()
-        while journal.ended is None:
-            history, left = journal.claim(timeout)
-            subject = Subject(
-                self.execution_id,
-                self.definition.name,
-                self.input,
-                history,
-                self.tags,
-                journal.crashes,
-                deadline_passed=left is not None and left <= 0,
-            )
-            if history.failing is not None:
-                left = None
-                journal.resume()
-            interpreter = Interpreter(self.definition, subject, journal, self.runner, max_crashes=self.max_crashes)
-            await journal.conclude(await _within_deadline(interpreter, journal, left))
+        history, left = journal.claim(timeout)
+        subject = Subject(
+            self.execution_id,
+            self.definition.name,
+            self.input,
+            history,
+            self.tags,
+            journal.crashes,
+            deadline_passed=left is not None and left <= 0,
+        )
+        if history.failing is not None:
+            left = None
+            journal.resume()
+        interpreter = Interpreter(self.definition, subject, journal, self.runner, max_crashes=self.max_crashes)
+        await journal.conclude(await _within_deadline(interpreter, journal, left))
 
 
 async def _within_deadline(interpreter: Interpreter, journal: MemoryJournal, left: float | None) -> Outcome:

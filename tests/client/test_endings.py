@@ -148,7 +148,7 @@ async def test_a_cancel_with_compensation_reaches_a_worker_that_was_not_told(
     trip = Trip()
     trip.pay = hang
     async with Durable(checked, workflows=[trip.workflow]) as engine:
-        monkeypatch.setattr("durable.client.TOLD", "nobody listens here")
+        monkeypatch.setattr("durable.runtime.herald.TOLD", "nobody listens here")
         handle = await engine.start(trip.workflow, {"who": "Ada"})
         await asyncio.wait_for(trip.paying.wait(), GUARD)
         async with Durable(checked, workflows=[trip.workflow], worker=False) as client:
@@ -346,7 +346,7 @@ async def test_an_undo_that_a_refused_end_tells_of_is_not_cancelled_itself(
         await go_on.wait()
 
     async with Durable(checked, workflows=[workflow]) as engine:
-        monkeypatch.setattr("durable.client.TOLD", "nobody listens here")
+        monkeypatch.setattr("durable.runtime.herald.TOLD", "nobody listens here")
         handle = await engine.start(workflow, {})
         await asyncio.wait_for(going.wait(), GUARD)
         async with Durable(checked, workflows=[workflow], worker=False) as client:

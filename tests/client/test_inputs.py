@@ -24,7 +24,6 @@ from durable import (
     minutes,
     seconds,
 )
-from durable.engine.effects import Effects
 from durable.runtime.owned import Owned
 from tests.client.test_waiting import GUARD, checked, flow, until
 
@@ -184,12 +183,8 @@ async def test_an_answer_whose_call_has_returned_beats_the_timeout(
                 answered += 1
                 await client.provide_input("x", "manager", "rejected")
 
-        async def soon(self: Effects, *args: Any, timeout: float, **more: Any) -> Any:
-            return await wait(self, *args, timeout=0.3, **more)
-
-        wait = Effects.wait
         monkeypatch.setattr(Owned, "fetch_mail", then_an_answer)
-        monkeypatch.setattr(Effects, "wait", soon)
+        monkeypatch.setattr("durable.asking.duration_seconds", lambda duration, what: 0.3)
         assert await (await engine.start(workflow, 1, id="x")).result(GUARD) == "rejected"
         assert answered == 1
 

@@ -32,6 +32,7 @@ class Case:
     events_before: Sequence[tuple[str, Any]] = ()  # sent before it begins
     inputs: Sequence[tuple[str, Any]] = ()  # answers, given once they are asked for
     by_the_clock: bool = False  # what is recorded depends on real time, so a crash may rightly change it
+    to_children: bool = False  # what comes from outside comes to its children
     slow: bool = False  # a run takes a good part of a second: fewer pairs of crashes are tried
 
     @property

@@ -23,6 +23,7 @@ from durable.engine.journal import Blocked
 from durable.testing import Run, crash_everywhere, run
 from tests.engine import (
     flows_branches,
+    flows_children,
     flows_effects,
     flows_events,
     flows_foreach,
@@ -38,6 +39,7 @@ from tests.engine.workflows import Colour, Point
 _DECLARED = (
     workflows,
     flows_branches,
+    flows_children,
     flows_effects,
     flows_events,
     flows_inputs,
@@ -98,7 +100,7 @@ async def test_a_workflow_ends_the_same_wherever_workers_crash(case: Case) -> No
     assert report.runs >= 2
 
 
-@each([case for case in CASES if case.events])
+@each([case for case in CASES if case.events and not case.to_children])
 async def test_an_event_sent_before_the_wait_is_delivered_as_if_it_had_been_sent_later(case: Case) -> None:
     report = await crash_everywhere(
         case.workflow, case.input, events_before=case.events, inputs=case.inputs, second_crashes=4

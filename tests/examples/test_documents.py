@@ -56,6 +56,8 @@ SHOWN |= {
     "expense": "expense 7 asks: 40 for a lamp?\nthis does not answer 'manager' of execution 'expense 7', which waits on: "
     'the answer must be one of "approved", "rejected", not "maybe"\n'
     "{'what': 'a lamp', 'amount': 40, 'decision': 'approved'}",
+    "deposit": "{'deposit': 50, 'status': 'booked', 'receipt': 'receipt-50'}\npayment completed\n"
+    "{'deposit': 500, 'status': 'failed', 'why': 'durable.errors.NonRetryable: the card was declined'}\npayment failed",
     "payment": "{'order': 5, 'outcome': 'payment.succeeded', 'details': {'sum': 12}}",
 }
 SERVERS = {"shop", "aiohttp_shop", "worker"}

@@ -1,5 +1,5 @@
-"""Events and answers sent at random moments around their waits, with latency at every statement, workers killed in between:
-each that was acknowledged is consumed exactly once, and no execution hangs.
+"""Events, answers and ends of children at random moments around their waits, with latency at every statement, workers killed in
+between: each that was acknowledged is consumed exactly once, and no execution hangs.
 
 The environment variable STORM is the seed of an earlier storm: the same moments, as far as they can be the same.
 """
@@ -18,7 +18,7 @@ import pytest
 from durable import Durable, ExecutionEnded, NoPendingInput
 from tests.support import flows
 from tests.support.crew import Crew
-from tests.support.flows import EVENTS, INPUTS, listening
+from tests.support.flows import CHILDREN, EVENTS, INPUTS, listening
 from tests.support.ledger import Ledger
 from tests.support.proxy import Proxy
 
@@ -79,7 +79,9 @@ class Storm:
                 continue
             finally:
                 await asyncio.gather(*sending)
-            expected = {name: f"{id}: {name}" for name in (*EVENTS, *INPUTS)} | {"never": "nothing", "nobody": None}
+            expected: dict[str, Any] = {name: f"{id}: {name}" for name in (*EVENTS, *INPUTS)}
+            expected |= {"never": "nothing", "nobody": None, "late": True}
+            expected["children"] = [f"child {name}" for name in CHILDREN]
             if result != expected:
                 self.faults.append(f"{id} has heard {result}")
 
@@ -118,11 +120,13 @@ async def test_every_event_is_consumed_exactly_once_and_nobody_hangs(
 
     assert not storm.faults, f"STORM={seed}: {len(storm.faults)} faults\n- " + "\n- ".join(storm.faults[:20])
     sums: Any = await ledger.connection.fetchrow(
-        "select count(*) as sent, count(consumed_by) as consumed from durable.message"
+        "select count(*) as sent, count(consumed_by) as consumed from durable.message where topic !~ '^child:'"
     )
     answers = await ledger.connection.fetchval(
-        "select sum(json_array_length(value)) from durable.journal where kind = 'answered'"
+        "select sum(json_array_length(value)) from durable.journal where kind = 'answered' and key !~ '^child:'"
     )
+    born: Any = await ledger.connection.fetchval("select count(*) from durable.execution where parent_id is not null")
+    assert born == executions * (len(CHILDREN) + 1), "each child was born once"
     assert (sums["sent"], sums["consumed"], answers) == (executions * (len(EVENTS) + len(INPUTS)),) * 3
     asked: Any = await ledger.connection.fetch(
         "select status, count(*) from durable.input group by status order by status"

@@ -76,6 +76,9 @@ class Worker:
         self.ask = claims.asking(self.id)
         self.close = claims.closing(self.id)
         self.withdraw = claims.withdrawing()
+        self.bear = claims.bearing(self.id)
+        self.give_up = claims.giving_up(self.id)
+        self.doom = claims.dooming()
         self.provide = ANSWERING
         self.hold = claims.holding()
         self.release = claims.releasing()
@@ -141,10 +144,27 @@ def recorded(execution_id: UUID, token: UUID, seq: int = 1, value: str = '{"by":
     return (execution_id, token, seq, f"step{seq}", "completed", 1, value, None, None, 0.5, None, None, None)
 
 
-def finished(execution_id: UUID, token: UUID, seq: int | None = 1) -> tuple[Any, ...]:
-    """A row of `execution/finish`, with a last record, or with seq=None without one."""
+def finished(execution_id: UUID, token: UUID, seq: int | None = 1, parent: UUID | None = None) -> tuple[Any, ...]:
+    """A row of `execution/finish`, with a last record, or with seq=None without one; told to its parent."""
     last = (None,) * 7 if seq is None else (seq, f"step{seq}", "completed", 1, '{"done": true}', None, 0.5)
-    return (execution_id, token, "completed", seq or 0, None, *last, None)
+    family = (None,) * 4 if parent is None else (parent, '{"status":"completed","result":1}', None, True)
+    return (execution_id, token, "completed", seq or 0, None, *last, None, *family)
+
+
+def born(execution_id: UUID, token: UUID, child: UUID, seq: int = 30, kind: str = "waiting") -> tuple[Any, ...]:
+    """A row of `child/bear`."""
+    effect = (seq, "step", kind, 1, f'"{child}"', None, f'child:"flow"#{seq}')
+    return (execution_id, token, *effect, child, SHAPE, "flow", 1, QUEUE, 0, None, "{}", None)
+
+
+def given_up(execution_id: UUID, token: UUID, child: UUID, seq: int = 31) -> tuple[Any, ...]:
+    """A row of `child/expire`."""
+    return (execution_id, token, seq, "step", 1, None, f'child:"flow"#{seq}', child)
+
+
+def doomed(execution_id: UUID, token: UUID, *children: UUID) -> tuple[Any, ...]:
+    """A row of `child/doom`."""
+    return (execution_id, token, "{" + ",".join(map(str, children)) + "}")
 
 
 def suspended(
@@ -168,7 +188,7 @@ def sent(execution_id: UUID, once: str = "o", topic: str = "event:go") -> tuple[
 
 def answered(execution_id: UUID, token: UUID, seq: int = 10, numbers: str = "{1}") -> tuple[Any, ...]:
     """A row of `journal/answer`."""
-    return (execution_id, token, seq, "step", 1, '[["event:go",{"sent":true}]]', "event:go#1", numbers)
+    return (execution_id, token, seq, "step", 1, '[["event:go",{"sent":true}]]', "event:go#1", numbers, None)
 
 
 def asked(execution_id: UUID, token: UUID, seq: int = 20) -> tuple[Any, ...]:
@@ -230,6 +250,8 @@ async def cancel(connection: Connection, execution_id: UUID, operation: UUID) ->
             return None  # what is not locked may be started, and claimed, at this moment
         await run(connection, "execution/displace", execution_id, CANCELLING)
         (row,) = await run(connection, "execution/cancel", execution_id, operation, None, CANCELLING)
+        if row["changed"]:
+            await run(connection, "child/tell", execution_id, '{"status":"cancelled"}', False, "why")
     return row
 
 

@@ -21,6 +21,14 @@ TAKE_BACK = """
 update durable.input i set status = 'withdrawn', closed_at = now()
   from durable.execution e where e.execution_id = i.execution_id and i.status = 'pending' and e.ended_at is not null
 """
+CHILDREN = """
+select c.execution_id, c.token, e.parent_id
+  from durable.claim c join durable.execution e using (execution_id)
+ where c.owner = $1
+"""
+A_CHILD = """
+select execution_id from durable.execution where parent_id is not null and ended_at is null order by random() limit 1
+"""
 DEADLOCKS = "select deadlocks from pg_stat_database where datname = current_database()"
 
 
@@ -36,30 +44,11 @@ class Client:
 
     async def act(self) -> None:
         """Do one thing."""
-        acts = (
-            self.claim,
-            self.claim,
-            self.record,
-            self.finish,
-            self.suspend,
-            self.release,
-            self.send,
-            self.ask,
-            self.close,
-        )
-        await self.random.choice(
-            (
-                *acts,
-                self.fire,
-                self.reap,
-                self.watch,
-                self.cancel,
-                self.start,
-                self.give_all_back,
-                self.answer,
-                self.provide,
-            )
-        )()
+        often = (self.claim, self.claim, self.record, self.finish, self.suspend, self.release, self.send, self.bear)
+        people = (self.ask, self.close, self.provide)
+        family = (self.end_children, self.end_children, self.cancel_child)
+        others = (self.fire, self.reap, self.watch, self.cancel, self.start, self.give_all_back, self.answer)
+        await self.random.choice((*often, *people, *family, *others))()
 
     async def claims_of(self, worker: Worker) -> list[tuple[UUID, UUID]]:
         """Some claims of a worker, ascending by id as a flush sorts them. They may be gone by the time of the write."""
@@ -78,7 +67,8 @@ class Client:
 
     async def finish(self) -> None:
         worker = self.random.choice(self.workers)
-        if claims := (await self.claims_of(worker))[:2]:
+        claims = [claim for claim in await self.claims_of(worker) if claim[0] in self.ids][:2]  # no children
+        if claims:
             await rows.send(self.connection, worker.finish, *(rows.finished(*claim) for claim in claims))
 
     async def suspend(self) -> None:
@@ -117,6 +107,24 @@ class Client:
         some = sorted(self.random.sample(self.ids, self.random.randint(1, len(self.ids))))
         seq = self.random.randint(3000, 3005)
         await rows.send(self.connection, self.workers[0].provide, *(rows.provided(id, new_token(), seq) for id in some))
+
+    async def bear(self) -> None:
+        """Children get ids below and above those of their parents."""
+        worker = self.random.choice(self.workers)
+        seq = self.random.randint(5000, 6000)
+        for claim in (await self.claims_of(worker))[:3]:
+            await rows.send(self.connection, worker.bear, rows.born(*claim, new_token(), seq))
+
+    async def end_children(self) -> None:
+        worker = self.random.choice(self.workers)
+        found = await self.connection.fetch(CHILDREN, worker.id)
+        ends = [rows.finished(row["execution_id"], row["token"], None, row["parent_id"]) for row in found]
+        if ends:
+            await rows.send(self.connection, worker.finish, *sorted(ends, key=lambda end: end[0]))
+
+    async def cancel_child(self) -> None:
+        if child := await self.connection.fetchval(A_CHILD):
+            await rows.cancel(self.connection, child, new_token())
 
     async def release(self) -> None:
         worker = self.random.choice(self.workers)

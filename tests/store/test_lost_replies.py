@@ -13,8 +13,8 @@ import pytest
 
 from durable.ids import new_token
 from durable.store.claims import Claimable, Want, take
-from durable.store.connection import LOST, Connection, Link
-from durable.store.executions import Executions
+from durable.store.connection import LOST, Connection, Link, Row
+from durable.store.executions import Acted, Executions
 from durable.store.group_commit import GroupCommit, Kind
 from tests.store import rows
 from tests.store.rows import Worker
@@ -57,6 +57,11 @@ class World:
 
     async def journal(self, execution_id: UUID) -> list[tuple[int, UUID]]:
         return await rows.journal(self.direct, execution_id)
+
+
+def row_of(acted: Acted | None) -> Row | None:
+    """What an act on an execution says of that itself."""
+    return None if acted is None else acted[0]
 
 
 @pytest.fixture
@@ -205,6 +210,76 @@ async def test_a_question_is_closed_once_and_not_when_it_was_answered(world: Wor
     assert outcome["outcome"] == "closed"
 
 
+@cuts
+async def test_a_child_is_begun_once_and_its_end_told_once(world: World, cut: Cut) -> None:
+    (parent,) = await world.worker.born(world.direct)
+    child = new_token()
+    (answer,) = await world.write(cut, world.worker.bear, rows.born(*parent, child))
+    assert answer is not None
+    assert await world.journal(parent[0]) == [(30, world.worker.id)]
+    assert await world.places(child) == ["ready"]
+    topics = f"{{child:{child}}}"
+    await rows.send(world.direct, world.worker.suspend, rows.suspended(*parent, None, None, 0, topics))
+    token = new_token()
+    assert [row["parent_id"] for row in await world.worker.take(world.direct, token=token)] == [parent[0]]
+    (answer,) = await world.write(cut, world.worker.finish, rows.finished(child, token, 1, parent[0]))
+    assert answer["parent_queue"] == rows.QUEUE
+    assert await world.places(child) == ["ended"]
+    assert await world.places(parent[0]) == ["ready"]
+    assert await world.direct.fetch("select topic, number from durable.message") == [(f"child:{child}", 1)]
+
+
+@cuts
+async def test_a_child_that_is_given_up_is_doomed_once(world: World, cut: Cut) -> None:
+    (parent,) = await world.worker.born(world.direct)
+    children = [new_token(), new_token()]
+    for seq, child in enumerate(children, 30):
+        await rows.send(world.direct, world.worker.bear, rows.born(*parent, child, seq))
+    (answer,) = await world.write(cut, world.worker.give_up, rows.given_up(*parent, children[0], 32))
+    assert answer is not None
+    (answer,) = await world.write(cut, world.worker.doom, rows.doomed(*parent, *children))
+    assert answer is not None
+    doomed = await world.direct.fetch("select execution_id, undo from durable.doomed order by execution_id")
+    assert doomed == [(child, True) for child in sorted(children)]
+
+
+async def test_a_parent_and_its_child_end_in_one_flush(world: World) -> None:
+    parent, child = sorted(await world.worker.born(world.direct, 2))
+    await world.direct.execute(
+        "update durable.execution set parent_id = $1 where execution_id = $2", parent[0], child[0]
+    )
+    ends = (rows.finished(*parent), rows.finished(*child, 1, parent[0]))
+    assert len(await rows.send(world.direct, world.worker.finish, *ends)) == 2
+    assert await world.places(parent[0]) == await world.places(child[0]) == ["ended"]
+    assert await world.direct.fetchval("select count(*) from durable.message") == 0
+
+
+async def test_a_child_is_told_of_although_the_end_of_its_parent_is_refused(world: World) -> None:
+    parent, child = sorted(await world.worker.born(world.direct, 2))
+    await world.direct.execute(
+        "update durable.execution set parent_id = $1 where execution_id = $2", parent[0], child[0]
+    )
+    ends = (rows.finished(parent[0], new_token()), rows.finished(*child, 1, parent[0]))
+    assert len(await rows.send(world.direct, world.worker.finish, *ends)) == 1
+    assert await world.direct.fetch("select execution_id from durable.message") == [(parent[0],)]
+
+
+async def test_a_child_that_is_born_while_its_parent_is_cancelled_is_doomed_or_never_born(world: World) -> None:
+    (parent,) = await world.worker.born(world.direct)
+    child = new_token()
+    async with rows.connections(world.dsn, 1) as (other,):
+        transaction = other.transaction()
+        await transaction.start()
+        await rows.send(other, world.worker.bear, rows.born(*parent, child))
+        cancelling = asyncio.create_task(rows.cancel(world.direct, parent[0], new_token()))
+        await asyncio.sleep(0.2)  # it waits for the claim
+        assert not cancelling.done()
+        await transaction.commit()
+        await cancelling
+    assert await world.direct.fetchval("select execution_id from durable.doomed") == child
+    assert await rows.send(world.direct, world.worker.bear, rows.born(*parent, new_token(), 31)) == []
+
+
 async def test_several_answers_in_one_flush_answer_once(world: World) -> None:
     claims = await world.worker.born(world.direct, 2)
     await rows.send(world.direct, world.worker.ask, *(rows.asked(*claim) for claim in claims))
@@ -311,14 +386,14 @@ async def test_a_crash_is_counted_once(world: World, cut: Cut) -> None:
 
 
 @cuts
-@pytest.mark.parametrize("name", ["execution/lock", "execution/displace", "execution/cancel", "COMMIT;"])
+@pytest.mark.parametrize("name", ["execution/lock", "execution/displace", "execution/cancel", "child/tell", "COMMIT;"])
 async def test_a_cancel_is_done_once_and_says_that_it_was_this_one(world: World, cut: Cut, name: str) -> None:
     (claim,) = await world.worker.born(world.direct)
     executions = Executions(world.proxy.dsn)
     fault = cut(world.proxy, name if name == "COMMIT;" else rows.load(name).sql)
     try:
-        row = await executions.cancel(claim[0], new_token(), "enough", rows.CANCELLING)
-        other = await executions.cancel(claim[0], new_token(), "more", rows.CANCELLING)
+        row = row_of(await executions.cancel(claim[0], new_token(), "enough", rows.CANCELLING))
+        other = row_of(await executions.cancel(claim[0], new_token(), "more", rows.CANCELLING))
     finally:
         await executions.close()
     assert fault.struck == 1
@@ -327,17 +402,19 @@ async def test_a_cancel_is_done_once_and_says_that_it_was_this_one(world: World,
 
 
 @cuts
-@pytest.mark.parametrize("name", ["execution/lock", "execution/displace", "execution/request_undo", "COMMIT;"])
+@pytest.mark.parametrize(
+    "name", ["execution/lock", "execution/displace", "execution/request_undo", "child/tell", "COMMIT;"]
+)
 async def test_a_request_to_undo_is_done_once_and_says_that_it_was_this_one(world: World, cut: Cut, name: str) -> None:
     # A worker has begun the ending before the reply is asked for again.
     (claim,) = await world.worker.born(world.direct)
     executions, operation = Executions(world.proxy.dsn), new_token()
     fault = cut(world.proxy, name if name == "COMMIT;" else rows.load(name).sql)
     try:
-        row = await executions.request_undo(claim[0], operation, "enough", rows.CANCELLING)
+        row = row_of(await executions.request_undo(claim[0], operation, "enough", rows.CANCELLING))
         await rows.send(world.direct, world.worker.begin_ending, rows.failing(*claim))
-        again = await executions.request_undo(claim[0], operation, "enough", rows.CANCELLING)
-        other = await executions.request_undo(claim[0], new_token(), "more", rows.CANCELLING)
+        again = row_of(await executions.request_undo(claim[0], operation, "enough", rows.CANCELLING))
+        other = row_of(await executions.request_undo(claim[0], new_token(), "more", rows.CANCELLING))
     finally:
         await executions.close()
     assert fault.struck == 1
@@ -351,7 +428,7 @@ async def test_a_request_to_undo_says_that_nobody_runs_it_when_it_is_sent_again(
     executions = Executions(world.proxy.dsn)
     cut(world.proxy, "COMMIT;")
     try:
-        row = await executions.request_undo(waiting.execution_id, new_token(), "enough", rows.CANCELLING)
+        row = row_of(await executions.request_undo(waiting.execution_id, new_token(), "enough", rows.CANCELLING))
     finally:
         await executions.close()
     assert row is not None

@@ -250,6 +250,20 @@ async def fails(data: Data) -> Data:
 listening = Workflow[Data, Data]("listening")
 EVENTS = ("first", "left", "right", "legal", "finance", "one", "two", "last")
 INPUTS = ("manager", "director")
+CHILDREN = ("left", "right", "middle")
+
+child = Workflow[str, str]("child")
+
+
+@child.step
+async def naps(data: str) -> str:
+    await durable.sleep(seconds(0.1))
+    return data
+
+
+@child.step
+async def says(data: str) -> str:
+    return f"child {data}"
 
 
 @listening.step
@@ -285,3 +299,10 @@ async def asks(data: Data) -> Data:
     answers = await asyncio.gather(*(durable.wait_for_text(name, timeout=hours(1)) for name in INPUTS))
     nobody = await durable.wait_for_text("nobody", timeout=seconds(0.2), on_timeout="resume")
     return {**data, **dict(zip(INPUTS, answers, strict=True)), "nobody": nobody}
+
+
+@listening.step
+async def calls(data: Data) -> Data:
+    said = await asyncio.gather(*(durable.call_workflow(child, name, ref=name) for name in CHILDREN))
+    late = await durable.call_workflow(child, "late", timeout=seconds(0.01), timeout_value="late")
+    return assign(data, children=said, late=late in ("late", "child late"))

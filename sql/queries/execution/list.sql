@@ -5,7 +5,7 @@
 -- $3 before timestamptz      the last row of the page before; null to begin
 -- $4 before_id uuid
 -- $5 limit int4
--- Returns execution_id uuid, name text, workflow text, version int4, queue text, priority int2, status text, tags text, created_at timestamptz, ended_at timestamptz
+-- Returns execution_id uuid, name text, workflow text, version int4, queue text, priority int2, status text, tags text, created_at timestamptz, ended_at timestamptz, parent_id uuid, parent_name text
 -- Locks   nothing
 -- Index   execution_pkey, ended_by_creation
 with live as (
@@ -40,8 +40,10 @@ with live as (
              limit $5::int4
       ) x)
 )
-select e.execution_id, e.name, e.workflow, e.version, e.queue, e.priority, kept.status, e.tags::text as tags, e.created_at, e.ended_at
+select e.execution_id, e.name, e.workflow, e.version, e.queue, e.priority, kept.status, e.tags::text as tags, e.created_at, e.ended_at,
+       e.parent_id, p.name as parent_name
   from kept
   join durable.execution e on e.execution_id = kept.execution_id
+  left join durable.execution p on p.execution_id = e.parent_id
  order by kept.created_at desc, kept.execution_id
  limit $5::int4

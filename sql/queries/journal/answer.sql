@@ -9,13 +9,14 @@
 -- $6 value json[]
 -- $7 key text[]
 -- $8 numbers text[]        of the messages, each as an array: {1,2}
--- $9 worker_id uuid
+-- $9 error json[]          of a child that has failed; null otherwise
+-- $10 worker_id uuid
 -- Returns n int8
 -- Locks   claim rows for key share, in ascending order: a takeover waits for the record, or the record finds the claim gone
 -- Index   claim_pkey, journal_pkey, message_pkey
 with given as materialized (
-    select * from unnest($1::uuid[], $2::uuid[], $3::int4[], $4::text[], $5::int4[], $6::json[], $7::text[], $8::text[])
-                  with ordinality as g(execution_id, token, seq, path, attempt, value, key, numbers, n)
+    select * from unnest($1::uuid[], $2::uuid[], $3::int4[], $4::text[], $5::int4[], $6::json[], $7::text[], $8::text[], $9::json[])
+                  with ordinality as g(execution_id, token, seq, path, attempt, value, key, numbers, error, n)
 ), held as materialized (
     select g.*, c.crashes
       from given g
@@ -33,8 +34,8 @@ with given as materialized (
     update durable.claim set crashes = 0
      where execution_id = any (array(select execution_id from crashed))
 ), recorded as (
-    insert into durable.journal as j (execution_id, seq, attempt, recorded_at, worker_id, seconds, kind, path, value, key)
-    select execution_id, seq, attempt, durable.clock(), $9::uuid, 0, 'answered', path, value, key
+    insert into durable.journal as j (execution_id, seq, attempt, recorded_at, worker_id, seconds, kind, path, value, error, key)
+    select execution_id, seq, attempt, durable.clock(), $10::uuid, 0, case when error is null then 'answered' else 'tried' end, path, value, error, key
       from held
         on conflict (execution_id, seq) do update set seq = excluded.seq
            where (j.path, j.kind, j.attempt, j.key) = (excluded.path, excluded.kind, excluded.attempt, excluded.key)

@@ -1,8 +1,8 @@
--- Make ready what is due, and tell when the next one is, and whether something was posted that nobody has delivered.
+-- Make ready what is due, and tell when the next one is, and whether something was posted that nobody has delivered, or is to be cancelled.
 --
 -- $1 limit int4
 -- $2 from_status text[]   the stored statuses that a wake-up changes to pending; others stay
--- Returns fired int8, queues text[], next_in float8, posted bool
+-- Returns fired int8, queues text[], next_in float8, posted bool, doomed bool
 -- Locks   execution rows in ascending order, then their wake rows
 -- Index   wake_by_time, execution_pkey, wake_pkey
 with given as materialized (
@@ -33,4 +33,5 @@ with given as materialized (
 select (select count(*) from woken) as fired,
        (select array_agg(distinct queue) from woken) as queues,
        extract(epoch from (select min(due_at) from durable.wake where due_at > durable.clock() and due_at < 'infinity') - durable.clock())::float8 as next_in,
-       exists (select from durable.posted where refused is null) as posted
+       exists (select from durable.posted where refused is null) as posted,
+       exists (select from durable.doomed) as doomed

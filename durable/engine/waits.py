@@ -1,0 +1,160 @@
+"""Waits for messages: for events, for the answers of people, for the ends of children.
+
+Each is registered by a record, together with what it asks or begins. It is answered by a record that consumes the messages, or
+expires by one that takes back what it has asked or begun.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import msgspec
+
+from durable.engine.inbox import Wanted
+from durable.engine.journal import Asked, Birth, Record
+from durable.errors import AnsweredMeanwhile, InternalError, WaitTimeout
+from durable.model.answers import child_failure, read_answer, topic_of_child, topic_of_input, write_answer
+from durable.model.failure import Failure
+
+if TYPE_CHECKING:
+    from durable.engine.effects import Effects
+
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """A wait for a message on one of *topics*, or with *every* one on each of them; or for the answer to what is *asked*; or
+    for the end of the child that *bears* makes, given the key of the wait and how often it has failed before.
+
+    *timeout*, in seconds, counts from when it is registered. *lenient*: then the answer is None, else `WaitTimeout`. *again*:
+    it may be waited for again, with the same answer.
+    """
+
+    kind: str
+    own: str | None = None
+    topics: Sequence[str] = ()
+    every: bool = False
+    timeout: float | None = None
+    lenient: bool = False
+    asked: Asked | None = None
+    bears: Callable[[str, int], Birth] | None = None
+    again: bool = False
+
+
+async def wait(effects: Effects, wait: Wait) -> list[tuple[str, str]] | None:
+    """Wait: topics and payloads (JSON), or None when there is no answer in time.
+
+    Raises `WaitTimeout` and `ChildFailed`, which the step's next attempt begins anew.
+    """
+    with effects.waiting(wait.kind, wait.own, again=wait.again) as key:
+        records, failed = effects.recorded(key)
+        for record in records:
+            match record.kind:
+                case "answered":
+                    return read_answer(record.value)
+                case "tried":
+                    raise child_failure(read_answer(record.value)[0]) or InternalError("a child's end is none")
+                case "expired":
+                    return _expired(record)
+                case _:
+                    pass
+        return await _Waiting(effects, wait, key, records[0] if records else None, failed).answer()
+
+
+class _Waiting:
+    def __init__(self, effects: Effects, wait: Wait, key: str, registered: Record | None, failed: int) -> None:
+        self.effects = effects
+        self.wait = wait
+        self.key = key
+        self.registered = registered
+        self.seq = effects.take_seq() if registered is None else registered.seq
+        self.birth: Birth | None = None
+        self.child: UUID | None = None
+        topics = wait.topics
+        if wait.asked is not None:
+            topics = [topic_of_input(self.seq, wait.asked.name)]
+        elif wait.bears is not None:
+            if registered is None:
+                self.birth = wait.bears(key, failed)
+                self.child = self.birth.execution_id
+            else:  # as it is, whatever the code would begin today
+                self.child = msgspec.json.decode(registered.value or "", type=UUID)
+            topics = [topic_of_child(self.child)]
+        self.wanted = Wanted(topics, wait.every, self.seq, _nobody)
+
+    async def answer(self) -> list[tuple[str, str]] | None:
+        effects, wanted = self.effects, self.wanted
+        inbox = effects.run.journal.inbox
+        inbox.want(wanted)
+        try:
+            with effects.rest.at_work():
+                await self._given()
+                if wanted.answer is None and self.registered is None:
+                    self.registered = self._registration()
+                    await effects.write(self.registered)
+            if wanted.answer is None and self.registered is not None:
+                due = math.inf if self.registered.delay is None else effects.run.due(self.registered)
+                await effects.rest.pause(due, wanted)
+            with effects.rest.at_work():
+                while wanted.answer is None:
+                    await effects.run.journal.fetch_mail()  # what was there before the time had come beats it
+                    await self._given()
+                    if wanted.answer is None:
+                        record = self._expiry()
+                        with contextlib.suppress(AnsweredMeanwhile):  # by an answer that is there now
+                            await effects.write(record)
+                            return _expired(record)
+                return await self._consume([(message.topic, message.payload) for message in wanted.answer])
+        finally:
+            inbox.leave(wanted)
+
+    async def _given(self) -> None:
+        """Let the inbox give what is there."""
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    def _registration(self) -> Record:
+        record = self.effects.record(self.seq, "waiting", self.key)
+        record.delay, record.asks, record.bears = self.wait.timeout, self.wait.asked, self.birth
+        if self.child is not None:
+            record.value = _encode(self.child).decode()
+        return record
+
+    def _expiry(self) -> Record:
+        record = self.effects.record(self.effects.take_seq(), "expired", self.key)
+        if not self.wait.lenient:
+            late = WaitTimeout(f"{record.path!r}: {self.key.rpartition('#')[0]} did not come within its timeout")
+            record.error = _encode(Failure.of(late)).decode()
+        if self.wait.asked is not None:
+            record.closes = self.seq
+        record.dooms = self.child
+        return record
+
+    async def _consume(self, answer: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        assert self.wanted.answer is not None
+        failure = child_failure(answer[0])
+        record = self.effects.record(self.effects.take_seq(), "answered" if failure is None else "tried", self.key)
+        record.value = write_answer(answer)
+        record.consumes = tuple(message.number for message in self.wanted.answer)
+        if failure is None:
+            await self.effects.write(record)
+            return answer
+        record.error = _encode(Failure.of(failure)).decode()
+        await self.effects.write(record)
+        raise failure
+
+
+def _expired(record: Record) -> None:
+    if record.error is not None:
+        raise WaitTimeout(record.failure.message)
+
+
+def _nobody() -> None:
+    """Nobody is to be told."""
