@@ -2,8 +2,9 @@
 
 from durable.app import Durable
 from durable.asking import wait_for_approval, wait_for_choice, wait_for_form, wait_for_input, wait_for_text
-from durable.authoring import Workflow
-from durable.body import run, schedule_at, sleep, wait_for_all, wait_for_any, wait_for_event
+from durable.authoring import Workflow, workflow
+from durable.body import continue_as, run, schedule_at, sleep, wait_for_all, wait_for_any, wait_for_event
+from durable.calendar import end_of_day, next_business_day, next_weekday
 from durable.children import Child, call_workflow, start_workflow
 from durable.client import Handle
 from durable.codec import Codec, JsonCodec
@@ -39,6 +40,7 @@ from durable.errors import (
     InputRejected,
     InternalError,
     Interruption,
+    JournalMismatch,
     LoopExhausted,
     MergeConflict,
     NoMatchingCase,
@@ -108,6 +110,7 @@ __all__ = [
     "InternalError",
     "Interruption",
     "ItemResults",
+    "JournalMismatch",
     "JsonCodec",
     "LoopExhausted",
     "MergeConflict",
@@ -139,7 +142,9 @@ __all__ = [
     "call_workflow",
     "cancel",
     "context",
+    "continue_as",
     "days",
+    "end_of_day",
     "get_execution",
     "hours",
     "increment",
@@ -147,6 +152,8 @@ __all__ = [
     "list_executions",
     "list_pending_inputs",
     "minutes",
+    "next_business_day",
+    "next_weekday",
     "provide_input",
     "run",
     "schedule_at",
@@ -165,4 +172,5 @@ __all__ = [
     "wait_for_form",
     "wait_for_input",
     "wait_for_text",
+    "workflow",
 ]

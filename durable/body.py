@@ -10,7 +10,7 @@ import functools
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Any, TypeVar, TypeVarTuple, Unpack, overload
+from typing import Any, NoReturn, TypeVar, TypeVarTuple, Unpack, overload
 
 from durable.engine.effects import effects
 from durable.engine.waits import Wait, wait
@@ -78,6 +78,19 @@ async def run(function: Callable[..., Any], /, *args: Any, name: str | None = No
     if not label:
         raise UsageError(f"run was given {function!r}, which has no name. Give it one: name=.")
     return await effects().call(function, args, label, retry or _ONCE)
+
+
+async def continue_as(data: Any) -> NoReturn:
+    """End this run of the body, and begin the execution afresh with *data* as its input: the same id, an empty journal.
+
+    For code-first workflows that live long: a body may have 10,000 effects, and reads all of them whenever it wakes. What the
+    body has waited for in vain is taken back, and children that it has called are cancelled; events that nobody has consumed
+    stay. The journal so far is kept as history. Deadline and tags stay.
+
+    Never returns. Raises `UsageError` outside the body of a ``@durable.workflow``, and while another task of the body is in the
+    middle of an effect, and `NonRetryable` when *data* cannot be stored. If cancelled, it may have happened.
+    """
+    await effects().continue_as(data)
 
 
 def _name_of(function: Any) -> str | None:

@@ -121,7 +121,7 @@ def _births(definition: Definition, data: Any, bearing: Bearing) -> Callable[[st
 
     def birth(key: str, failed: int) -> Birth:
         return Birth(
-            _id_of(execution_uuid(here.execution_id), here.path, key, failed),
+            _id_of(execution_uuid(here.execution_id), here.path, here.life, key, failed),
             definition,
             codec.encode(data, definition.input_type),
             check_queue_name(definition.queue if queue is None else queue),
@@ -132,9 +132,9 @@ def _births(definition: Definition, data: Any, bearing: Bearing) -> Callable[[st
     return birth
 
 
-def _id_of(parent: UUID, path: str, key: str, failed: int) -> UUID:
+def _id_of(parent: UUID, path: str, life: int, key: str, failed: int) -> UUID:
     """The same for every run of the body; another one for the next try of a child that has failed."""
-    text = msgspec.json.encode([str(parent), path, key, failed])
+    text = msgspec.json.encode([str(parent), path, life, key, failed])
     return UUID(bytes=hashlib.sha256(text).digest()[:16])
 
 

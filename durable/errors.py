@@ -137,6 +137,11 @@ class StepTimeout(DurableError):
     """A step's body ran longer than its `timeout`."""
 
 
+class JournalMismatch(NonRetryable):
+    """The code of a body was changed while it was waiting: something is recorded that it does not ask for any more, and it asks
+    for something else of the same name. The message says what it was, and what was found."""
+
+
 class ChildFailed(DurableError):
     """A child that was called has not completed. `status` says how it has ended, `failure` is its error, `reason` that of its
     cancellation, `id` its own."""

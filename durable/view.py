@@ -178,7 +178,7 @@ def steps_from(journal: Sequence[Row], codec: Codec) -> list[StepView]:
     failing = next((row["seq"] for row in journal if row["kind"] == "failing"), None)
     by_path: dict[str, list[Row]] = {}
     for row in journal:
-        if row["kind"] != "failing":
+        if row["path"]:  # what stands nowhere is about the whole
             by_path.setdefault(row["path"], []).append(row)
     return [_step_from(path, rows, failing, codec) for path, rows in by_path.items()]
 

@@ -24,6 +24,17 @@ ArmsInto: TypeAlias = Callable[[Any, ArmResults], Any] | Callable[[Any], Any] | 
 ItemsInto: TypeAlias = Callable[[Any, ItemResults], Any] | Callable[[Any], Any] | Callable[[], Any]
 
 
+class WorkflowOptions(TypedDict, total=False):
+    """Of a workflow."""
+
+    version: int
+    queue: str
+    timeout: timedelta | None
+    retry: Retry | None
+    priority: int
+    on_failure: Function | None
+
+
 class RunOptions(TypedDict, total=False):
     """Of anything that is run as a step."""
 

@@ -46,6 +46,7 @@ class Context:
         "engine",
         "execution_id",
         "failure",
+        "life",
         "max_attempts",
         "path",
         "tags",
@@ -65,6 +66,7 @@ class Context:
         engine: Engine | None,
         failure: Failure | None = None,
         body: Body | None = None,
+        life: int = 0,
     ) -> None:
         self.execution_id = execution_id
         self.workflow = workflow
@@ -74,13 +76,16 @@ class Context:
         self.max_attempts = max_attempts
         self.engine = engine
         self.failure = failure
+        self.life = life  # how often the execution was begun afresh
         self.body = body  # None in a worker process
         self._cancelled = False
 
     @property
     def idempotency_key(self) -> str:
-        """The same for every attempt of this step in this execution, on any worker: give it to services that you call."""
-        return f"{self.execution_id}:{self.path}"
+        """The same for every attempt of this step in this execution, on any worker: give it to services that you call. Another
+        one after ``durable.continue_as``."""
+        life = f"~{self.life}" if self.life else ""
+        return f"{self.execution_id}:{self.path}{life}"
 
     @property
     def cancelled(self) -> bool:
@@ -95,8 +100,8 @@ class Context:
     def __reduce__(self) -> tuple[Any, ...]:
         # To the worker process of a step, where there is no engine and a cancellation kills.
         tags = dict(self.tags)
-        here = (self.execution_id, self.workflow, tags, self.path, self.attempt, self.max_attempts, None, self.failure)
-        return Context, here
+        here = (self.execution_id, self.workflow, tags, self.path, self.attempt, self.max_attempts)
+        return Context, (*here, None, self.failure, None, self.life)
 
     def __repr__(self) -> str:
         return f"<Context of {self.path!r}, attempt {self.attempt}, execution {self.execution_id!r}>"

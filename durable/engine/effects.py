@@ -24,7 +24,7 @@ import msgspec
 
 from durable.codec import Codec
 from durable.engine.context import CURRENT, Body
-from durable.engine.journal import Birth, Kind, Record
+from durable.engine.journal import ENDING_PATH, Birth, Kind, Record
 from durable.engine.rest import Rest
 from durable.engine.strands import Strand
 from durable.errors import (
@@ -32,11 +32,12 @@ from durable.errors import (
     AnsweredMeanwhile,
     EncodeError,
     Interruption,
+    JournalMismatch,
     NonRetryable,
     RunFailed,
     UsageError,
 )
-from durable.model.definition import UNANNOTATED
+from durable.model.definition import UNANNOTATED, Step
 from durable.model.failure import Failure
 from durable.model.names import check_name
 from durable.model.retry import Retry
@@ -76,7 +77,19 @@ def effects() -> Effects:
 class Effects:
     """The effects of one run of the body of one attempt."""
 
-    __slots__ = ("_attempt", "_count", "_in_flight", "_keys", "_path", "_strand", "_waiters", "loop", "rest", "run")
+    __slots__ = (
+        "_asked",
+        "_attempt",
+        "_count",
+        "_in_flight",
+        "_keys",
+        "_path",
+        "_strand",
+        "_waiters",
+        "loop",
+        "rest",
+        "run",
+    )
 
     def __init__(self, body: Body, path: str, attempt: int) -> None:
         self.loop = body.run.loop
@@ -88,6 +101,7 @@ class Effects:
         self._keys: dict[str, int] = {}
         self._count = 0
         self._in_flight: set[str] = set()
+        self._asked: dict[str, bool] = {}  # the keys that were asked for: whether something was recorded of them
         self._waiters: dict[
             str, asyncio.Task[Any] | None
         ] = {}  # by the name of a wait: the task that has used it first
@@ -190,6 +204,27 @@ class Effects:
                 await self.write(record)
             return born.execution_id
 
+    # --- To begin afresh ------------------------------------------------------------------------------------------
+
+    async def continue_as(self, data: Any) -> NoReturn:
+        """End the body, and begin the execution afresh. See `durable.continue_as`."""
+        body = self.run.definition.body.nodes
+        if not (len(body) == 1 and isinstance(body[0], Step) and body[0].whole and self._path == body[0].name):
+            raise UsageError("continue_as() is for the body of a @durable.workflow. A pipeline repeats by a loop.")
+        if self.rest.busy:
+            raise UsageError("continue_as() was called while another task of the body is at work. Await that first.")
+        try:
+            text = self.codec.encode(data, self.run.definition.input_type)
+        except EncodeError as error:
+            raise NonRetryable(f"continue_as(): its data cannot be stored: {error}") from error
+        with self.rest.at_work():
+            history = self.run.subject.history
+            record = Record(self.take_seq(), ENDING_PATH, "continued", history.life + 1, text)
+            record.takes_back = tuple(history.open.values())
+            await self.write(record)
+            self.rest.let_go_at_once()
+        await self._for_ever()
+
     # --- Keys and records ---------------------------------------------------------------------------------------
 
     def _take_key(self, name: str) -> str:
@@ -225,6 +260,7 @@ class Effects:
         how often it has failed before that."""
         past = self.run.subject.history.by_path.get(self._path)
         records = () if past is None or past.effects is None else past.effects.get(key, ())
+        self._asked[key] = bool(records)
         holding: list[Record] = []
         failed = 0
         for record in records:
@@ -234,6 +270,25 @@ class Effects:
             else:
                 holding.append(record)
         return holding, failed
+
+    def mismatch(self) -> JournalMismatch | None:
+        """What shows that the code was changed, once the body can ask for nothing more: something of this attempt is recorded
+        that it has not asked for, and it has asked for something else of that name."""
+        past = self.run.subject.history.by_path.get(self._path)
+        if past is None or past.effects is None:
+            return None
+        left = {
+            _label(key): key
+            for key, records in past.effects.items()
+            if key not in self._asked and records[-1].attempt == self._attempt
+        }
+        for key, known in self._asked.items():
+            if left and not known and (found := left.get(_label(key))) is not None:
+                return JournalMismatch(
+                    f"the body of {self._path!r} was changed while it was waiting: expected {key.partition('#')[0]}, found "
+                    f"{found.partition('#')[0]} in the journal. Bring the old code back, or give the new wait another name."
+                )
+        return None
 
     def record(self, seq: int, kind: Kind, key: str) -> Record:
         """A record of an effect of this body, to be filled in and written."""
@@ -264,6 +319,15 @@ class Effects:
     async def _for_ever(self) -> NoReturn:
         while True:
             await self.loop.create_future()  # until the cancellation comes
+
+
+def _label(key: str) -> str:
+    """What an effect is called, and which one of its name it is, whatever its kind."""
+    name, _, count = key.rpartition("#")
+    kind, _, rest = name.partition(":")
+    if kind == "run":
+        rest = json.dumps(rest.rpartition(":")[0], ensure_ascii=False)
+    return f"{rest}#{count}"
 
 
 async def _at_once(seconds: float) -> float:

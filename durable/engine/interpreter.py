@@ -25,7 +25,7 @@ from durable.engine.context import Body, Context, Engine
 from durable.engine.journal import Blocked, Completed, Journal, Outcome, Past, Record, Subject, Value
 from durable.engine.step_runner import NotBegun, StepRunner
 from durable.engine.strands import IN_PLACE, Activity, NodeFailed, Strand
-from durable.errors import GotoRefused, StepAborted, WorkerCrashed
+from durable.errors import GotoRefused, JournalMismatch, StepAborted, WorkerCrashed
 from durable.model.definition import (
     VISITS_MAX,
     Block,
@@ -123,7 +123,7 @@ class Interpreter:
         if subject.deadline_passed:
             return await self.deadline_exceeded()
         try:
-            value = await self.block(self.definition.body, "", Value(subject.input, 0), self.root, hold=True)
+            value = await self.block(self.definition.body, "", self._input(), self.root, hold=True)
         except NodeFailed as failed:
             return await ending.begin(self, failed.failure, failed.records)
         if isinstance(value, Blocked):
@@ -141,6 +141,11 @@ class Interpreter:
     async def fail(self, failure: Failure) -> Outcome:
         """End an execution for a reason that is not in its flow."""
         return await ending.begin(self, failure, [])
+
+    def _input(self) -> Value:
+        """The data that the execution begins with."""
+        afresh = self.subject.history.begun_afresh
+        return Value(self.subject.input, 0) if afresh is None else Value(afresh.value or "null", afresh.seq)
 
     async def _last_pending(self) -> Record | None:
         """The record that is to ride with the end. There may be more: those are written now."""
@@ -312,6 +317,7 @@ class Interpreter:
             self.engine,
             self.failure,
             body,
+            subject.history.life,
         )
         may_begin = self.journal.may_begin if strand is self.root else functools.partial(self.may_begin, strand)
         began = time.perf_counter()
@@ -327,9 +333,14 @@ class Interpreter:
         if body is not None and body.effects is not None and (rest := body.effects.rest).ended:
             if self._stopped(strand):
                 raise asyncio.CancelledError
-            if rest.stopped_by is not None:
+            if rest.stopped_by is None:
+                return Blocked(max((rest.suspended_until or 0.0) - self.loop.time(), 0.0))
+            if not isinstance(rest.stopped_by, JournalMismatch):
                 raise rest.stopped_by
-            return Blocked(max((rest.suspended_until or 0.0) - self.loop.time(), 0.0))
+            reply, error = None, rest.stopped_by
+        elif body is not None and body.effects is not None and reply is not None:
+            error = body.effects.mismatch()
+            reply = reply if error is None else None
         seconds = time.perf_counter() - began
         if reply is None:
             assert error is not None

@@ -36,11 +36,12 @@ Kind: TypeAlias = Literal[
     "tried",
     "answered",
     "expired",
+    "continued",
 ]
 """What a record says: a node's result or failure; that a step which may have to be undone was begun; the case a branch has
 chosen; the items of a foreach; the data after an iteration of a loop; why the execution has failed and is being ended; and of
 the effects of a body: that it waits, the result of a call that is made once, or the failure of one, what a wait was given, or
-that nothing came in time."""
+that nothing came in time. At last, that the execution was begun afresh: what it holds then is the input."""
 
 ENDING_PATH = ""  # where the record stands that the execution is being ended
 
@@ -79,7 +80,7 @@ class Record:
     data (0: the input). `drops` are records that this one makes superfluous. `key` tells an effect of a body from its others;
     `attempt` is then that of the step, and `delay` how long a wait takes at most. `consumes` are the messages that it takes.
     `asks` is what a wait asks people, `bears` the child that it begins; `closes`, of one that has expired, the record that has
-    asked, `dooms` the child that is to be cancelled.
+    asked, `dooms` the child that is to be cancelled. `takes_back` are the open waits that end with it.
     """
 
     seq: int
@@ -99,6 +100,7 @@ class Record:
     closes: int | None = None
     bears: Birth | None = None
     dooms: UUID | None = None
+    takes_back: tuple[Record, ...] = ()
 
     @property
     def failure(self) -> Failure:
@@ -138,13 +140,15 @@ class Past:
 class History:
     """Everything recorded in one execution, by path. `failing` says that it has failed and is being ended; `pinned` is the
     data that compensations will need, by the numbers of the records that hold it; `open` are the waits that have asked
-    people, or begun a child, and have no answer, by path and key."""
+    people, or begun a child, and have no answer, by path and key. `begun_afresh` is the record that it was, whose number of
+    times is its `life`."""
 
-    __slots__ = ("_inside", "by_path", "failing", "next_seq", "open", "pinned")
+    __slots__ = ("_inside", "begun_afresh", "by_path", "failing", "next_seq", "open", "pinned")
 
     def __init__(self, records: Sequence[Record] = ()) -> None:
         self.by_path: dict[str, Past] = {}
         self.failing: Record | None = None
+        self.begun_afresh: Record | None = None
         self.next_seq = 1
         self.pinned: dict[int, str] = {}
         self.open: dict[tuple[str, str], Record] = {}
@@ -164,6 +168,12 @@ class History:
             self.next_seq = record.seq + 1
         if record.kind == "failing":
             self.failing = record
+            return
+        if record.kind == "continued":
+            self.begun_afresh = record
+            self.by_path.clear()
+            self._inside.clear()
+            self.open.clear()
             return
         past = self.by_path.get(record.path)
         if past is None:
@@ -198,6 +208,11 @@ class History:
                 if int(iteration) < past.note.attempt:
                     return True
         return False
+
+    @property
+    def life(self) -> int:
+        """How often the execution was begun afresh."""
+        return 0 if self.begun_afresh is None else self.begun_afresh.attempt
 
     def in_vain(self) -> list[Record]:
         """The open waits whose answer nobody will read: their step is over."""

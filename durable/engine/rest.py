@@ -14,7 +14,7 @@ from collections.abc import Generator
 from durable.engine.context import Body
 from durable.engine.inbox import Wanted
 from durable.engine.strands import IN_PLACE
-from durable.errors import Interruption
+from durable.errors import Interruption, JournalMismatch
 
 TURNS = 16  # of the loop; a gather or a TaskGroup passes an error on in two
 
@@ -67,6 +67,18 @@ class Rest:
     def ended(self) -> bool:
         """Whether the body was ended by us: what comes of it counts for nothing."""
         return self.suspended_until is not None or self.stopped_by is not None
+
+    @property
+    def busy(self) -> bool:
+        """Whether effects are at work."""
+        return self._busy > 0
+
+    def let_go_at_once(self) -> None:
+        """End the body: the execution goes on, but not with this run of it."""
+        if self._closed or self.ended:
+            raise asyncio.CancelledError
+        self.suspended_until = self._loop.time()
+        self._cancel()
 
     def refuse_ended(self) -> None:
         """Cancel whoever goes on although the body was ended: it has swallowed that, or left something behind."""
@@ -156,6 +168,9 @@ class Rest:
         # One that is over has a task which is about to go on.
         far = all(not p.over.done() and p.due - self._loop.time() > IN_PLACE for p in self._pauses)
         if far and not self._busy and not self._resting:
+            if (mismatch := self._mismatch()) is not None:
+                self.end(mismatch)
+                return
             self._resting = True
             self._stop_limit()
             self._body.run.activity.rest(self._let_go)
@@ -191,6 +206,9 @@ class Rest:
         if limit is not None and not limit.expired() and (due := limit.when()) is not None:
             self._limit_left = due - self._loop.time()
             limit.reschedule(None)
+
+    def _mismatch(self) -> JournalMismatch | None:
+        return None if self._body.effects is None else self._body.effects.mismatch()
 
     def _let_go(self) -> None:
         """Nothing in the execution can go on: end the body. It runs again when there is something."""

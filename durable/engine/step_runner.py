@@ -104,6 +104,8 @@ class StepRunner:
         if isinstance(result, Goto) and isinstance(step, Step):
             raise NonRetryable(f"step {step.name!r} returned a Goto. Only a decision may: make it one.")
         try:
+            if isinstance(step, Step) and step.whole:
+                return Reply(self.codec.encode(result, signature.output_type))
             return self.reply(result, signature.output_type)
         except EncodeError as error:
             raise NonRetryable(f"the result of step {step.name!r} cannot be stored: {error}") from error

@@ -140,7 +140,10 @@ def _check_node(here: _Place, node: Node, flow: _Flow) -> _Flow:
         return _Flow(UNANNOTATED, label)  # what a composite gives is decided by its functions, at run time
     _check_run(node, where, here.data_max)
     _check_takes(here, node.signature, label, flow)
-    passed = _passed_on(_Flow(UNANNOTATED, flow.giver) if here.jumps else flow, node.signature, label)
+    if isinstance(node, Step) and node.whole:
+        passed = _Flow(node.signature.output_type, label)
+    else:
+        passed = _passed_on(_Flow(UNANNOTATED, flow.giver) if here.jumps else flow, node.signature, label)
     if isinstance(node, Step):
         if returns_goto(node.function):
             raise DefinitionError(f"{where} returns a Goto. {ONLY_THEY_GO}")

@@ -81,7 +81,8 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One function: its result is recorded once. `compensation` is the step that undoes it."""
+    """One function: its result is recorded once. `compensation` is the step that undoes it. `whole`: that its result is
+    whatever it returns; else None leaves the data as it was."""
 
     name: str
     function: Function
@@ -92,6 +93,7 @@ class Step:
     timeout: timedelta | None = None
     compensation: Step | None = None
     compensate_on: CompensateOn = "completed"
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)

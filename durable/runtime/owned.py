@@ -85,6 +85,7 @@ class Writes:
         self._bear = claims.bearing(worker_id)
         self._give_up = claims.giving_up(worker_id)
         self._doom = claims.dooming()
+        self._continue = claims.continuing(worker_id)
         self._finish = claims.finishing(worker_id, stored_sources(Change.COMPLETE))
         self._finish_ending = claims.finishing(worker_id, stored_sources(Change.FINISH_ENDING))
         waiting, ending = Status.WAITING.value, Status.COMPENSATING.value
@@ -102,6 +103,10 @@ class Writes:
             return self._commit.submit(
                 self._begin_ending, execution_id, (execution_id, token, r.seq, r.error), size, strand
             )
+        if r.kind == "continued":
+            children = _list(json.loads(wait.value) for wait in r.takes_back if wait.value)
+            row = (execution_id, token, r.seq, r.attempt, r.value, children)
+            return self._commit.submit(self._continue, execution_id, row, size, strand)
         if r.consumes:
             row = (execution_id, token, r.seq, r.path, r.attempt, r.value, r.key, _list(r.consumes), r.error)
             return self._commit.submit(self._answer, execution_id, row, size, strand)
@@ -281,7 +286,7 @@ class Owned:
         """See `Journal`."""
         if not self._adopted:
             for r in records:
-                if r.kind != "failing":
+                if r.path:
                     await self._adopt_before(r.path, r.target if r.kind == "completed" else None)
         # All are on their way before anything is waited for: a cancellation that comes now finds none that was not begun.
         # Concurrent strands have different paths: they share the lanes, so that one lane works while the other is waited for.
@@ -297,7 +302,7 @@ class Owned:
                 self.supervisor.asked(record.asks.remind_every)
             elif record.bears is not None:
                 self.supervisor.became_ready(record.bears.queue)
-            elif record.dooms is not None:
+            elif record.dooms is not None or record.takes_back:
                 self.supervisor.cancel_doomed()
         if self.suspect:
             self.suspect = False

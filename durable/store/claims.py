@@ -55,6 +55,11 @@ def dooming() -> Kind:
     return Kind(load("child/doom"), "its parent waits for it no more")
 
 
+def continuing(worker_id: UUID) -> Kind:
+    """The write that begins executions afresh."""
+    return Kind(load("journal/continue"), worker_id)
+
+
 def withdrawing() -> Kind:
     """The write that takes questions back."""
     return Kind(load("input/withdraw"))

@@ -274,6 +274,12 @@ class MemoryJournal:
             dropped = self._records.pop(seq)
             if dropped.kind == "failed" and dropped.delay is None:
                 self.dropped.append(dropped)
+        if record.kind == "continued":
+            self._records.clear()
+            self._asked.clear()
+            for open_ in record.takes_back:
+                if open_.value is not None:
+                    self._begun.pop(msgspec.json.decode(open_.value, type=UUID), None)
         self._records[record.seq] = replace(
             record, drops=()
         )  # a copy: what the interpreter does to its own is not durable

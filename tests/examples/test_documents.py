@@ -58,6 +58,7 @@ SHOWN |= {
     "{'what': 'a lamp', 'amount': 40, 'decision': 'approved'}",
     "deposit": "{'deposit': 50, 'status': 'booked', 'receipt': 'receipt-50'}\npayment completed\n"
     "{'deposit': 500, 'status': 'failed', 'why': 'durable.errors.NonRetryable: the card was declined'}\npayment failed",
+    "research": "['SNOW: ONE', 'SNOW: TWO']",
     "payment": "{'order': 5, 'outcome': 'payment.succeeded', 'details': {'sum': 12}}",
 }
 SERVERS = {"shop", "aiohttp_shop", "worker"}

@@ -38,6 +38,18 @@ SHOWN = {
         "by way of scan, legible, scan#2, legible#2, scan#3, legible#3, decided, decided/approved/reimburse, tell",
         "rejected: the manager has refused it",
     ],
+    "approval": [
+        """900000 EUR for a yacht? -- why not: must be one of "approved", "rejected", not "why not\"""",
+        "a train to Lyon: approved, reimbursed\na yacht: rejected, refused\na lamp: forgotten, refused",
+    ],
+    "payment": [
+        "order-1: payment.success taken\norder-1: payment.success known already\norder-2: payment.failed taken",
+        "order-1: payment.success, fulfilled\norder-2: payment.failed, cancelled\norder-3: payment.expired, cancelled",
+    ],
+    "agent": [
+        "The agent wants to refund: 40 EUR\nDone: refund(40 EUR): 40 EUR were paid back",
+        "['model', 'look_up', 'look_up', 'model', 'refund', 'model']",
+    ],
     "trial": [
         "trial of user-1 is waiting: it will go on by itself",
         "user-1 was asked to stay\nuser-2 stays\nslept in: wait_three_days, wait_until_the_trial_ends",

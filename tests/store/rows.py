@@ -79,6 +79,7 @@ class Worker:
         self.bear = claims.bearing(self.id)
         self.give_up = claims.giving_up(self.id)
         self.doom = claims.dooming()
+        self.go_on = claims.continuing(self.id)
         self.provide = ANSWERING
         self.hold = claims.holding()
         self.release = claims.releasing()
@@ -155,6 +156,11 @@ def born(execution_id: UUID, token: UUID, child: UUID, seq: int = 30, kind: str 
     """A row of `child/bear`."""
     effect = (seq, "step", kind, 1, f'"{child}"', None, f'child:"flow"#{seq}')
     return (execution_id, token, *effect, child, SHAPE, "flow", 1, QUEUE, 0, None, "{}", None)
+
+
+def continued(execution_id: UUID, token: UUID, seq: int = 40) -> tuple[Any, ...]:
+    """A row of `journal/continue`."""
+    return (execution_id, token, seq, 1, "{}", "{}")
 
 
 def given_up(execution_id: UUID, token: UUID, child: UUID, seq: int = 31) -> tuple[Any, ...]:

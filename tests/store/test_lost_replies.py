@@ -230,6 +230,18 @@ async def test_a_child_is_begun_once_and_its_end_told_once(world: World, cut: Cu
 
 
 @cuts
+async def test_an_execution_is_begun_afresh_once(world: World, cut: Cut) -> None:
+    (claim,) = await world.worker.born(world.direct)
+    await rows.send(world.direct, world.worker.record, rows.recorded(*claim))
+    await rows.send(world.direct, world.worker.ask, rows.asked(*claim))
+    (answer,) = await world.write(cut, world.worker.go_on, rows.continued(*claim))
+    assert answer is not None
+    assert await world.journal(claim[0]) == [(40, world.worker.id)]
+    assert [row["seq"] for row in await world.direct.fetch("select seq from durable.past order by seq")] == [1, 20]
+    assert await world.direct.fetchval("select status from durable.input") == "withdrawn"
+
+
+@cuts
 async def test_a_child_that_is_given_up_is_doomed_once(world: World, cut: Cut) -> None:
     (parent,) = await world.worker.born(world.direct)
     children = [new_token(), new_token()]

@@ -87,6 +87,7 @@ WORKER: dict[str, Arguments] = {
     "input/withdraw": written("withdraw", rows.withdrawn),
     "input/remind": lambda past: (BATCH,),
     "input/next_reminder": lambda past: (),
+    "journal/continue": written("go_on", rows.continued),
     "child/bear": written("bear", lambda id, token: rows.born(id, token, new_token())),
     "child/expire": written("give_up", lambda id, token: rows.given_up(id, token, new_token())),
     "child/doom": written("doom", lambda id, token: rows.doomed(id, token, new_token())),
