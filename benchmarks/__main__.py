@@ -9,7 +9,7 @@ import time
 import uvloop
 from rich.console import Console
 
-from benchmarks import fan_out, idle, latency, recovery, start_rate, throughput, waiting
+from benchmarks import asleep, fan_out, idle, latency, recovery, start_rate, throughput, waiting, waking
 from benchmarks.bench import DSN_VARIABLE, Bench, server
 from benchmarks.report import Table, machine, write
 
@@ -20,6 +20,8 @@ BENCHMARKS = {
     "latency": latency,
     "idle": idle,
     "waiting": waiting,
+    "waking": waking,
+    "asleep": asleep,
     "recovery": recovery,
 }
 ROUNDS = 3

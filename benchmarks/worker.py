@@ -7,14 +7,14 @@ import sys
 
 import uvloop
 
-from benchmarks.workflows import pipeline, stays
+from benchmarks.workflows import dreams, hears, pipeline, stays, wakes
 from durable import Durable
 from tests.support.report import say
 
 
 async def main(dsn: str) -> None:
     """Work with the default settings."""
-    async with Durable(dsn, workflows=[pipeline(1), stays]):
+    async with Durable(dsn, workflows=[pipeline(1), stays, hears, wakes, dreams]):
         say("ready")
         await asyncio.Event().wait()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from datetime import datetime
 from typing import Any
 
 import durable
@@ -62,6 +63,35 @@ falters = Workflow[Data, Data]("falters")
 async def fail(data: Data) -> Data:
     """Fails, to be tried again in an hour."""
     raise ConnectionError("the service is away")
+
+
+hears = Workflow[Data, Data]("hears")
+
+
+@hears.step
+async def hear(data: Data) -> Data:
+    """Tells when it was woken by an event."""
+    await durable.wait_for_event("go")
+    return {"woke": time.perf_counter()}
+
+
+wakes = Workflow[Data, Data]("wakes")
+
+
+@wakes.step
+async def wake(data: Data) -> Data:
+    """Tells when it was woken by its time."""
+    await durable.schedule_at(datetime.fromisoformat(data["at"]))
+    return {"woke": time.time()}
+
+
+dreams = Workflow[Data, Data]("dreams")
+
+
+@dreams.step
+async def dream(data: Data) -> None:
+    """Sleeps for a day."""
+    await durable.sleep(hours(24))
 
 
 stays = Workflow[Data, Data]("stays")

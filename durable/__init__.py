@@ -10,6 +10,7 @@ from durable.client import Handle
 from durable.codec import Codec, JsonCodec
 from durable.current import (
     cancel,
+    emit,
     get_execution,
     list_children,
     list_executions,
@@ -61,6 +62,7 @@ from durable.errors import (
     WaitTimeout,
     WorkerCrashed,
 )
+from durable.following import LifeEvent
 from durable.inbox import Input, InputPage
 from durable.model.failure import Failure
 from durable.model.graph import Graph, GraphEdge, GraphNode
@@ -112,6 +114,7 @@ __all__ = [
     "ItemResults",
     "JournalMismatch",
     "JsonCodec",
+    "LifeEvent",
     "LoopExhausted",
     "MergeConflict",
     "NoMatchingCase",
@@ -144,6 +147,7 @@ __all__ = [
     "context",
     "continue_as",
     "days",
+    "emit",
     "end_of_day",
     "get_execution",
     "hours",

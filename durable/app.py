@@ -29,8 +29,9 @@ from durable.paging import Row
 from durable.request import check_queue_name
 from durable.runtime.canceller import Canceller
 from durable.runtime.code import Code, judged
+from durable.runtime.followers import Followers
 from durable.runtime.herald import Herald
-from durable.runtime.listener import ENDED, READY, TOLD, Listener
+from durable.runtime.listener import ENDED, FOLLOW, NEWS, READY, TOLD, Listener
 from durable.runtime.supervisor import POLL_DEAF, POLL_HEALTHY, Supervisor
 from durable.runtime.waiter import Waiter
 from durable.store.executions import Executions, births
@@ -40,6 +41,7 @@ from durable.store.migrate import migrate
 log = logging.getLogger("durable")
 
 DSN_VARIABLE = "DURABLE_DATABASE_URL"
+LOCK_WAIT = "500ms"  # for somebody's transaction, of what is cancelled because of another execution
 FLUSH_SECONDS = 5.0  # how long closing waits for PostgreSQL to take what was written
 
 
@@ -191,13 +193,18 @@ class Durable(Client):
         stack.push_async_callback(executions.close)
         codes = await self._judge_shapes(executions)
         commit = await stack.enter_async_context(_closing_in_time(GroupCommit(dsn, self._writers)))
-        channels = [READY, TOLD] if self._worker else []
+        channels = [READY, TOLD, FOLLOW] if self._worker else []
         listener = Listener(dsn, process, channels, self._message, self._connected)
         runner = StepRunner(self._codec, threads=self._threads, processes=self._processes)
         stack.callback(runner.close)
         waiter = Waiter(dsn, process, self._runs_here, lambda: POLL_HEALTHY if listener.healthy else POLL_DEAF)
+        followers = Followers(process, listener)
         herald = Herald(process, listener, waiter.ended)
-        canceller = Canceller(executions, herald)
+        patient = Executions(
+            dsn, LOCK_WAIT
+        )  # what waits for somebody's transaction there must not hold up those who ask
+        stack.push_async_callback(patient.close)
+        canceller = Canceller(executions, patient, herald)
         supervisor = None
         if self._worker:
             supervisor = Supervisor(
@@ -212,6 +219,7 @@ class Durable(Client):
                 max_crashes=self._max_crashes,
                 engine=self,
                 herald=herald,
+                followers=followers,
                 canceller=canceller,
                 on_left=waiter.ask,
                 remind=None if self._on_reminder is None else self._remind,
@@ -225,6 +233,7 @@ class Durable(Client):
             births=births(process),
             executions=executions,
             listener=listener,
+            followers=followers,
             herald=herald,
             canceller=canceller,
             waiter=waiter,
@@ -281,6 +290,10 @@ class Durable(Client):
         if channel == parts.listener.own:
             if message.startswith(ENDED):
                 parts.waiter.told(UUID(hex=message.removeprefix(ENDED)))
+            elif message.startswith(NEWS):
+                parts.followers.told(UUID(hex=message.removeprefix(NEWS)))
+        elif channel == FOLLOW:
+            parts.followers.asked(message)
         elif parts.supervisor is not None:
             if channel == READY:
                 parts.supervisor.ready_message(message)

@@ -100,6 +100,8 @@ async def wait_for_form(name: str, *, fields: Fields | None = None, form: Any = 
 async def _ask(name: str, asked: Request, asking: Asking) -> tuple[list[tuple[str, str]] | None, Any]:
     """The answer, or what stands for it when none came in time."""
     check_name(name, "the name of an input")
+    if unknown := asking.keys() - Asking.__annotations__.keys():
+        raise UsageError(f"nobody can be asked with {', '.join(sorted(unknown))}. See wait_for_input().")
     reminding, timeout = asking.get("remind_every"), asking.get("timeout")
     remind_every = None if reminding is None else duration_seconds(reminding, "remind_every")
     if remind_every is not None and remind_every < 1:

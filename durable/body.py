@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NoReturn, TypeVar, TypeVarTuple, Unpack, overload
 
 from durable.engine.effects import effects
+from durable.engine.journal import Listening
 from durable.engine.waits import Wait, wait
 from durable.errors import DecodeError, NonRetryable, UsageError
-from durable.model.answers import EVENT
+from durable.model.answers import EVENT, MATCH
 from durable.model.definition import UNANNOTATED
 from durable.model.names import check_name
 from durable.model.retry import Retry
@@ -25,6 +26,7 @@ T = TypeVar("T")
 Args = TypeVarTuple("Args")
 
 _ONCE = Retry()
+LOOKBACK_MAX = timedelta(hours=1)  # as long as emissions are kept
 NOTHING_GIVEN: Any = object()  # no timeout_value: None is a value like any other
 
 
@@ -100,6 +102,8 @@ def _name_of(function: Any) -> str | None:
 async def wait_for_event(
     name: str,
     *,
+    match: Mapping[str, Any] | None = None,
+    lookback: timedelta | None = None,
     timeout: timedelta | None = None,
     timeout_value: Any = NOTHING_GIVEN,
     type: Any = UNANNOTATED,
@@ -113,11 +117,20 @@ async def wait_for_event(
     attempt then waits anew). An event that is there when the time has come beats it. *key* tells apart the waits of several
     tasks of one body for the same event.
 
+    With *match*, it waits for one that is emitted by `Client.emit` and has these texts, numbers and truths directly in its
+    payload, from when it is registered, or with *lookback* (at most an hour) from so long before.
+
     It occupies no slot, see `sleep`. Raises `UsageError` outside a step's body, `AmbiguousEffect`, and `NonRetryable` when the
     payload is not of *type*. If cancelled, the event may have been consumed: the next run of the body gets it.
     """
     _check_names([name])
-    pairs = await _wait(_kind("event", name), key, [name], False, timeout, timeout_value)
+    if match is None and lookback is None:
+        pairs = await _wait(_kind("event", name), key, [name], False, timeout, timeout_value)
+    else:
+        lenient, seconds = timeout_of(timeout, timeout_value)
+        listens = _listening(name, match, lookback)
+        kind = f"{MATCH}{json.dumps(name, ensure_ascii=False)}:{listens.match}"
+        pairs = await wait(effects(), Wait(kind, key, timeout=seconds, lenient=lenient, listens=listens))
     return timeout_value if pairs is None else _read(name, pairs[0][1], type)
 
 
@@ -158,6 +171,21 @@ async def wait_for_all(
 def _kind(word: str, names: Any) -> str:
     """A part of the wait's key: in JSON, so that no two of them are written alike."""
     return f"{word}:{json.dumps(names, ensure_ascii=False)}"
+
+
+def _listening(name: str, match: Mapping[str, Any] | None, lookback: timedelta | None) -> Listening:
+    if match is None:
+        raise UsageError("lookback is for waits with a match=. An event that is sent to an execution is kept anyway.")
+    for key, value in match.items():
+        check_name(key, "a key to match")
+        if isinstance(value, str):
+            check_name(value, "a text to match")
+        elif not isinstance(value, bool | int | float):
+            raise UsageError(f"match has {value!r} under {key!r}. Give texts, numbers and truths.")
+    if lookback is not None and not timedelta(0) <= lookback <= LOOKBACK_MAX:
+        raise UsageError(f"lookback is {lookback!r}. Emissions are kept for an hour: give a timedelta up to that.")
+    text = json.dumps(dict(match), ensure_ascii=False, sort_keys=True, allow_nan=False)
+    return Listening(name, text, None if lookback is None else lookback.total_seconds())
 
 
 async def _wait(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Generic, TypedDict, TypeVar, Unpack
 from uuid import UUID
@@ -19,12 +19,12 @@ from durable.engine.context import context
 from durable.engine.effects import effects
 from durable.engine.journal import Birth
 from durable.engine.waits import Wait, wait
-from durable.errors import DecodeError, NonRetryable
+from durable.errors import DecodeError, NonRetryable, UsageError
 from durable.ids import execution_uuid
-from durable.model.answers import CHILD, child_end, topic_of_child
-from durable.model.definition import Definition
+from durable.model.answers import CHILD, child_end
+from durable.model.definition import UNANNOTATED, Definition
 from durable.model.names import check_name
-from durable.request import check_priority, check_queue_name, encode_tags
+from durable.request import check_priority, check_queue_name, encode_tags, encoded
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -41,27 +41,31 @@ class Bearing(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Child(Generic[Out]):
-    """An execution that a body has begun by `start_workflow`, and maybe waits for. `id` is as for any execution."""
+    """An execution that a body has begun by `start_workflow`. `id` is as for any execution. It is data, for later steps too."""
 
     id: str
     workflow: str
-    _type: Any = field(repr=False)
+    version: int
 
-    @property
-    def execution_id(self) -> UUID:
-        """Its id as a UUID."""
-        return UUID(self.id)
+    async def result(
+        self, *, timeout: timedelta | None = None, timeout_value: Any = NOTHING_GIVEN, key: str | None = None
+    ) -> Out:
+        """Wait for its end, in any body of the execution that has begun it, as often as you like, and return its result.
 
-    async def result(self, *, timeout: timedelta | None = None, timeout_value: Any = NOTHING_GIVEN) -> Out:
-        """Wait for its end, in the body that has begun it or in a later one of this execution, and return its result.
-
-        Several waits in different bodies share what comes: wait in one of them. Otherwise like `call_workflow`, but that the
-        child goes on after a *timeout*.
+        After *timeout*, the child goes on. *key* tells apart the waits of several tasks of one body. Otherwise like
+        `call_workflow`.
         """
-        kind = f"result:{json.dumps(self.id)}"
         lenient, seconds = timeout_of(timeout, timeout_value)
-        waiting = Wait(kind, topics=[topic_of_child(self.execution_id)], timeout=seconds, lenient=lenient, again=True)
-        return _result(await wait(effects(), waiting), self.workflow, self._type, timeout_value)
+        waiting = Wait(f"result:{json.dumps(self.id)}", key, timeout=seconds, lenient=lenient, started=UUID(self.id))
+        return _result(await wait(effects(), waiting), self.workflow, self._type(), timeout_value)
+
+    def _type(self) -> Any:
+        engine = context().engine
+        found = engine.result_type(self.workflow, self.version) if isinstance(engine, Client) else None
+        return _BEGUN.get((self.workflow, self.version), UNANNOTATED) if found is None else found
+
+
+_BEGUN: dict[tuple[str, int], Any] = {}  # where there is no engine to ask: the types of results
 
 
 async def call_workflow(
@@ -105,7 +109,8 @@ async def start_workflow(workflow: Workflow[In, Out], data: In, **bearing: Unpac
     ref = check_name(bearing.get("ref") or definition.name, "a ref")
     kind = f"start:{json.dumps(ref, ensure_ascii=False)}"
     child = await effects().bear(kind, None, _births(definition, data, bearing))
-    return Child(str(child), definition.name, definition.output_type)
+    _BEGUN[definition.name, definition.version] = definition.output_type
+    return Child(str(child), definition.name, definition.version)
 
 
 def _known(workflow: Workflow[Any, Any]) -> Definition:
@@ -116,6 +121,9 @@ def _known(workflow: Workflow[Any, Any]) -> Definition:
 def _births(definition: Definition, data: Any, bearing: Bearing) -> Callable[[str, int], Birth]:
     """What makes the child for the key of an effect, and how often that has failed."""
     here, codec = context(), effects().codec
+    if unknown := bearing.keys() - Bearing.__annotations__.keys():
+        raise UsageError(f"a child cannot be begun with {', '.join(sorted(unknown))}. See call_workflow().")
+    limit = here.engine.payload_bytes_max if isinstance(here.engine, Client) else None
     tags = bearing.get("tags")
     queue, priority = bearing.get("queue"), bearing.get("priority")
 
@@ -123,7 +131,7 @@ def _births(definition: Definition, data: Any, bearing: Bearing) -> Callable[[st
         return Birth(
             _id_of(execution_uuid(here.execution_id), here.path, here.life, key, failed),
             definition,
-            codec.encode(data, definition.input_type),
+            encoded(data, codec, limit, definition.input_type),
             check_queue_name(definition.queue if queue is None else queue),
             check_priority(definition.priority if priority is None else priority),
             encode_tags(tags) if tags else None,

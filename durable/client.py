@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Generic, Literal, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, TypeAlias, TypeVar, get_args
 from uuid import UUID
 
 import asyncpg
@@ -27,6 +27,7 @@ from durable.errors import (
     UnknownWorkflow,
     UsageError,
 )
+from durable.following import Following, LifeEvent
 from durable.ids import execution_uuid, new_token, shown_id
 from durable.inbox import InputPage, input_from, page_from, place_after, read_request, refuse_wrong
 from durable.model.answers import EVENT
@@ -36,8 +37,9 @@ from durable.model.inputs import InputType
 from durable.model.names import check_name
 from durable.model.status import Status
 from durable.paging import PAGE_MAX, check_limit, read_cursor, write_cursor
-from durable.request import Options, encode_tags, encoded, new_execution, once_of
+from durable.request import Options, encode_tags, encoded, matchable, new_execution, once_of
 from durable.runtime.canceller import Canceller
+from durable.runtime.followers import Followers
 from durable.runtime.herald import Herald
 from durable.runtime.listener import READY, TIMER, Listener
 from durable.runtime.supervisor import Supervisor
@@ -45,7 +47,7 @@ from durable.runtime.waiter import Waiter
 from durable.store.connection import Row
 from durable.store.executions import Births, Executions, NewExecution, notify_in, start_in
 from durable.store.group_commit import GroupCommit, Kind
-from durable.store.messages import ANSWERING, DELIVERING, post_in
+from durable.store.messages import ANSWERING, DELIVERING, EMITTING, emit_in, post_in
 from durable.view import Execution, Page, execution_from, listed_from, page_of_executions, place_before, steps_from
 
 In = TypeVar("In")
@@ -65,6 +67,7 @@ class Parts:
     births: Births
     executions: Executions
     listener: Listener
+    followers: Followers
     herald: Herald
     canceller: Canceller
     waiter: Waiter
@@ -103,6 +106,10 @@ class Handle(Generic[Out]):
     async def send_event(self, name: str, payload: Any = None, *, dedupe_key: str | None = None) -> bool:
         """See `Client.send_event`."""
         return await self._client.send_event(self.id, name, payload, dedupe_key=dedupe_key)
+
+    def events(self, after: str | None = None) -> AsyncIterator[LifeEvent]:
+        """See `Client.events`."""
+        return self._client.events(self.id, after)
 
     async def provide_input(
         self, name: str, value: Any = None, *, by: str | None = None, number: int | None = None
@@ -278,6 +285,8 @@ class Client:
         check_limit(limit)
         if due_before is not None and due_before.tzinfo is None:
             raise UsageError(f"due_before is {due_before!r}, which has no time zone. Give an aware datetime.")
+        if type not in (None, *get_args(InputType)):
+            raise UsageError(f"type is {type!r}. Give one of {', '.join(get_args(InputType))}.")
         place = place_after(cursor)
         rows = await parts.executions.fetch("input/list", _name_of(workflow), name, type, due_before, *place, limit)
         return page_from(rows, limit, parts.codec)
@@ -293,6 +302,17 @@ class Client:
         rows = await parts.executions.fetch("child/list", execution_uuid(id), after, limit)
         items = [listed_from(row) for row in rows]
         return Page(items, write_cursor(items[-1].execution_id) if len(items) == limit else None)
+
+    def events(self, id: str, after: str | None = None) -> AsyncIterator[LifeEvent]:
+        """The life of an execution as it goes on, until it has ended: its steps, what they wait for, their progress, and the
+        chunks of their streams. From its beginning, or *after* the `position` of an event that was seen before.
+
+        New events are pushed; at the latest they are found within a second or two. Raises `UnknownExecution`, `UsageError` and
+        `StoreUnavailable` while it is iterated. Stop by leaving the loop; that changes nothing for the execution.
+        """
+        parts = self.parts()
+        execution_id = execution_uuid(id)
+        return Following(parts.executions, parts.followers, parts.codec, execution_id, id).events(after)
 
     async def wait_for_result(self, id: str, result_type: Any, timeout: float | timedelta | None) -> Any:
         """See `Handle.result`."""
@@ -373,6 +393,38 @@ class Client:
         # Without a key it was this very call, whose reply was lost, that has sent it before.
         return outcome == "sent" or (dedupe_key is None and connection is None)
 
+    async def emit(
+        self,
+        name: str,
+        payload: Any = None,
+        *,
+        connection: asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any] | None = None,
+        notify: bool = True,
+    ) -> None:
+        """Emit an event to whoever waits for it by ``durable.wait_for_event(name, match={...})`` with what is in its payload.
+        When it returns, the event is durable; workers find who waits.
+
+        It reaches those that waited by now, and those that will wait within the hour and look back as far as this. With
+        *connection*, an asyncpg connection in a transaction of yours, it is emitted with its commit; *notify* tells the workers
+        then, else they find it by polling. Raises `EncodeError`, `PayloadTooLarge`, `UsageError`. While PostgreSQL is away it
+        waits. If cancelled, it may have been emitted.
+        """
+        parts = self.parts()
+        check_name(name, "the name of an event")
+        text = encoded(payload, parts.codec, parts.payload_bytes_max)
+        try:
+            operation = new_token()
+            row = (operation, operation, name, text, matchable(payload, parts.codec))
+            if connection is not None:
+                await emit_in(connection, row)  # type: ignore[arg-type]
+                if notify:
+                    await notify_in(connection, READY, TIMER)  # type: ignore[arg-type]
+                return
+            await parts.commit.write(EMITTING, operation, row, len(text))
+        except asyncpg.DataError as error:
+            raise EncodeError(f"PostgreSQL cannot store this event: {error}") from error
+        parts.herald.emitted()
+
     async def provide_input(
         self, id: str, name: str, value: Any = None, *, by: str | None = None, number: int | None = None
     ) -> None:
@@ -387,6 +439,8 @@ class Client:
         parts = self.parts()
         execution_id = execution_uuid(id)
         check_name(name, "the name of an input")
+        if number is not None and (type(number) is not int or not 0 < number < 1 << 31):
+            raise UsageError(f"number is {number!r}. Give the number of an Input, as list_pending_inputs() shows it.")
         if by is not None:
             check_name(by, "the name of who answers")
         text = encoded(value, parts.codec, parts.payload_bytes_max)
@@ -423,6 +477,16 @@ class Client:
     def parts(self) -> Parts:
         """The running engine's parts. Raises `EngineNotRunning`."""
         raise NotImplementedError
+
+    @property
+    def payload_bytes_max(self) -> int:
+        """How big encoded input may be."""
+        return self.parts().payload_bytes_max
+
+    def result_type(self, workflow: str, version: int) -> Any:
+        """What the executions of a workflow give; None when the engine does not know it."""
+        definition = self.parts().definitions.get((workflow, version))
+        return None if definition is None else definition.output_type
 
     def definition_of(self, workflow: Workflow[Any, Any]) -> Definition:
         """What the engine knows *workflow* as. Raises `UnknownWorkflow`."""

@@ -19,7 +19,8 @@ from durable.paging import Row, read_cursor, write_cursor
 class Input(msgspec.Struct, frozen=True):
     """Something that an execution has asked people, in step *path*.
 
-    `status` is pending, answered, expired (nobody has answered in time), or withdrawn (it was asked by what is over). `number`
+    `status` is pending, answered, expired (nobody has answered in time, or what has asked it is over), or
+    withdrawn (its execution has ended). `number`
     tells it from others of its name. `schema` is the JSON schema of its answer. `due_at` is until when it waits, `answered_by`
     who has answered, as the one who passed it on says, `closed_at` when it stopped to be pending, `reminded` how often.
     """

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 from durable.codec import Codec
 from durable.errors import EncodeError, PayloadTooLarge, UsageError
@@ -61,16 +61,27 @@ def new_execution(
     )
 
 
-def encoded(data: Any, codec: Codec, payload_bytes_max: int, kind: Any = UNANNOTATED) -> str:
+def encoded(data: Any, codec: Codec, payload_bytes_max: int | None, kind: Any = UNANNOTATED) -> str:
     """What comes from outside, as JSON text. Raises `EncodeError` and `PayloadTooLarge`."""
     text = codec.encode(data, kind)
     size = len(text.encode())
-    if size > payload_bytes_max:
+    if payload_bytes_max is not None and size > payload_bytes_max:
         raise PayloadTooLarge(
             f"the data has {size:,} bytes; {payload_bytes_max:,} are allowed. "
             "Keep big data elsewhere and pass a reference, or raise max_payload."
         )
     return text
+
+
+def matchable(payload: Any, codec: Codec) -> str:
+    """What of a payload waits can match, as a JSON object: as in ``durable.keys_of``, but of what the codec may have hidden."""
+    plain = codec.decode(codec.encode(payload))
+    if not isinstance(plain, dict):
+        return "{}"
+    pairs = cast("dict[str, Any]", plain).items()
+    return json.dumps(
+        {k: v for k, v in pairs if isinstance(v, str | int | float) and "\0" not in f"{k}{v}"}, allow_nan=False
+    )
 
 
 def once_of(name: str, dedupe_key: str | None) -> str:
@@ -111,6 +122,9 @@ def check_queue_name(queue: str) -> str:
 def encode_tags(tags: Mapping[str, Any]) -> str:
     """Tags as JSON text. Raises `EncodeError`."""
     try:
-        return json.dumps(dict(tags), allow_nan=False)
+        text = json.dumps(dict(tags), allow_nan=False)
     except (TypeError, ValueError) as error:
         raise EncodeError(f"tags cannot be written as JSON: {error}") from error
+    if "\\u0000" in text:
+        raise EncodeError("tags cannot hold NUL: PostgreSQL stores them to search in.")
+    return text

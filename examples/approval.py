@@ -15,7 +15,7 @@ from durable import Durable, InputRejected, Workflow, assign, seconds
 from examples.services import email
 
 Data = dict[str, Any]
-THREE_DAYS = seconds(1)  # durable.days(3), in earnest
+THREE_DAYS = 3 * 24 * 3600  # seconds
 
 approvals = Workflow[Data, Data]("expense_approval")
 
@@ -26,7 +26,7 @@ async def request_approval(expense: Data) -> Data:
         "manager",
         prompt=f"{expense['amount']} EUR for {expense['what']}?",
         metadata={"employee": expense["employee"]},
-        timeout=THREE_DAYS,
+        timeout=seconds(expense.get("patience", THREE_DAYS)),
         timeout_value="forgotten",
     )
     return assign(expense, decision=decision)
@@ -54,7 +54,7 @@ async def main() -> None:
         {"employee": "eve@example.com", "what": "a lamp", "amount": 40},
     ]
     async with Durable(workflows=[approvals]):
-        handles = [await durable.start(approvals, expense) for expense in expenses]
+        handles = [await durable.start(approvals, expense | {"patience": 1}) for expense in expenses]
         while len(inbox := (await durable.list_pending_inputs(workflow=approvals)).items) < len(expenses):  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0.02)
         answers = {"ada@example.com": "approved", "bob@example.com": "rejected"}  # nobody looks at Eve's

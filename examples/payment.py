@@ -15,7 +15,7 @@ import durable
 from durable import Durable, Workflow, assign, seconds
 
 Data = dict[str, Any]
-A_WEEK = seconds(0.5)  # durable.days(7), in earnest
+A_WEEK = 7 * 24 * 3600  # seconds
 
 payments = Workflow[Data, Data]("payment_flow")
 
@@ -27,8 +27,9 @@ async def create_order(order: Data) -> Data:
 
 @payments.step
 async def await_payment(order: Data) -> Data:
+    patience = seconds(order.get("patience", A_WEEK))
     event, details = await durable.wait_for_any(
-        ["payment.success", "payment.failed"], timeout=A_WEEK, timeout_value=("payment.expired", None)
+        ["payment.success", "payment.failed"], timeout=patience, timeout_value=("payment.expired", None)
     )
     return assign(order, event=event, details=details)
 
@@ -54,7 +55,8 @@ async def webhook(id: str, event: str, delivery: str, **details: Any) -> None:
 
 async def main() -> None:
     async with Durable(workflows=[payments]):
-        handles = [await durable.start(payments, {"id": id}, id=id) for id in ("order-1", "order-2", "order-3")]
+        ids = ("order-1", "order-2", "order-3")
+        handles = [await durable.start(payments, {"id": id, "patience": 0.5}, id=id) for id in ids]
         for _ in range(2):
             await webhook("order-1", "payment.success", "delivery-1", transaction="txn_123")
         await webhook("order-2", "payment.failed", "delivery-2", reason="card declined")

@@ -101,6 +101,7 @@ async def _iterated(run: Interpreter, path: str, value: Value, done: Value, coun
     drops = [seq for seq in drops if seq not in history.pinned]
     text = None if done.seq == value.seq else done.text
     record = Record(history.take_seq(), path, "iterated", count, text, drops=tuple(drops))
+    record.takes_back = history.open_at(set(gone))
     await run.write(strand, record)
     history.forget(gone)
     return value if text is None else Value(text, record.seq)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from durable.errors import UsageError
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from durable.engine.effects import Effects
     from durable.engine.interpreter import Interpreter
     from durable.engine.strands import Strand
+    from durable.engine.streaming import Stream
 
 
 class Engine(Protocol):
@@ -41,6 +42,7 @@ class Context:
 
     __slots__ = (
         "_cancelled",
+        "_make_stream",
         "attempt",
         "body",
         "engine",
@@ -50,6 +52,7 @@ class Context:
         "max_attempts",
         "path",
         "tags",
+        "told",
         "workflow",
     )
 
@@ -67,6 +70,7 @@ class Context:
         failure: Failure | None = None,
         body: Body | None = None,
         life: int = 0,
+        make_stream: Callable[[], Stream] | None = None,
     ) -> None:
         self.execution_id = execution_id
         self.workflow = workflow
@@ -78,7 +82,26 @@ class Context:
         self.failure = failure
         self.life = life  # how often the execution was begun afresh
         self.body = body  # None in a worker process
+        self.told: Stream | None = None  # the stream, once it was used
+        self._make_stream = make_stream
         self._cancelled = False
+
+    @property
+    def stream(self) -> Stream:
+        """Where the body sends parts of what it makes: ``await context().stream.send(chunk)``. Raises `UsageError` in a worker
+        process."""
+        if self.told is None:
+            if self._make_stream is None:
+                raise UsageError("there is no stream here: a step with process=True has none.")
+            self.told = self._make_stream()
+        return self.told
+
+    def progress(self, fraction: float, message: str | None = None) -> None:
+        """Tell whoever follows the execution how far this attempt has come: *fraction* from 0 to 1. Does not wait; may be
+        called in a thread. See `Handle.events`."""
+        if not 0 <= fraction <= 1:
+            raise UsageError(f"progress is {fraction!r}. Give a fraction from 0 to 1.")
+        self.stream.progress(fraction, message)
 
     @property
     def idempotency_key(self) -> str:

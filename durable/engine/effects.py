@@ -239,19 +239,18 @@ class Effects:
         return f"{name}#{count}"
 
     @contextlib.contextmanager
-    def waiting(self, kind: str, own: str | None, *, again: bool = False) -> Generator[str]:
-        """The key of a wait, for as long as it lasts. *own* is the author's name for it. *again*: it has one key, however often
-        it is waited for."""
+    def waiting(self, kind: str, own: str | None) -> Generator[str]:
+        """The key of a wait, for as long as it lasts. *own* is the author's name for it."""
         name = kind if own is None else f"{kind}:{json.dumps(check_name(own, 'a key'), ensure_ascii=False)}"
         task = asyncio.current_task()
-        if name in self._in_flight or (not again and self._waiters.setdefault(name, task) is not task):
+        if name in self._in_flight or self._waiters.setdefault(name, task) is not task:
             raise AmbiguousEffect(
                 f"the body of {self._path!r} waits by {kind}() in several of its tasks. Which of them is which could "
                 "change when it runs again. Give each a key= of its own."
             )
         self._in_flight.add(name)
         try:
-            yield f"{name}#1" if again else self._take_key(name)
+            yield self._take_key(name)
         finally:
             self._in_flight.discard(name)
 

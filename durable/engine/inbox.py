@@ -30,6 +30,8 @@ class Wanted:
     order: int
     given: Callable[[], None]
     answer: list[Message] | None = None
+    looks: bool = False  # no message brings its answer: it looks itself, whenever one has come
+    seen: int = 0  # the latest message that it knew of when it fell asleep
 
     def choose(self, left: Sequence[Message]) -> list[Message] | None:
         """The messages that would be its answer, among those that are left; None while there are not enough."""
@@ -62,7 +64,11 @@ class Inbox:
             if message.number > self.seen:
                 self._messages[message.number] = message
                 seen = max(seen, message.number)
-        self.seen = max(self.seen, seen)
+        if seen > self.seen:
+            self.seen = seen
+            for wanted in list(self._waiting):
+                if wanted.looks:
+                    wanted.given()
         self._match_soon()
 
     def want(self, wanted: Wanted) -> None:
@@ -81,6 +87,7 @@ class Inbox:
     def fall_asleep(self, wanted: Wanted) -> None:
         """The execution lets go, and this wait is to wake it."""
         self.leave(wanted)
+        wanted.seen = self.seen
         self._asleep.append(wanted)
 
     def consumed(self, numbers: Iterable[int]) -> None:
@@ -97,7 +104,9 @@ class Inbox:
         """Up to which message those that let go have seen all. Below `seen` when one came that answers them: as late as that
         they did not hear of it."""
         left = self._left()
-        return -1 if any(wanted.choose(left) for wanted in self._asleep) else self.seen
+        if any(wanted.choose(left) for wanted in self._asleep):
+            return -1
+        return min((wanted.seen for wanted in self._asleep if wanted.looks), default=self.seen)
 
     @property
     def waits(self) -> bool:

@@ -11,12 +11,14 @@ record first. Whoever resumes then never finds a failure that was to end its sib
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import random
 import time
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from uuid import UUID
 
 import msgspec
 
@@ -25,7 +27,9 @@ from durable.engine.context import Body, Context, Engine
 from durable.engine.journal import Blocked, Completed, Journal, Outcome, Past, Record, Subject, Value
 from durable.engine.step_runner import NotBegun, StepRunner
 from durable.engine.strands import IN_PLACE, Activity, NodeFailed, Strand
-from durable.errors import GotoRefused, JournalMismatch, StepAborted, WorkerCrashed
+from durable.engine.streaming import Stream
+from durable.errors import AnsweredMeanwhile, GotoRefused, JournalMismatch, StepAborted, WorkerCrashed
+from durable.model.answers import CHILD
 from durable.model.definition import (
     VISITS_MAX,
     Block,
@@ -116,6 +120,8 @@ class Interpreter:
         """Go on from where the journal ends. Raises `Interruption` when it may not; cancelling it cancels what runs."""
         self.root.task = asyncio.current_task()
         subject = self.subject
+        if subject.history.open:
+            await self._take_back()
         if subject.history.failing is not None:
             return await ending.go_on(self, subject.history.failing.failure)
         if subject.undo is not None:
@@ -318,6 +324,7 @@ class Interpreter:
             self.failure,
             body,
             subject.history.life,
+            functools.partial(Stream, self, path, attempt),
         )
         may_begin = self.journal.may_begin if strand is self.root else functools.partial(self.may_begin, strand)
         began = time.perf_counter()
@@ -342,6 +349,8 @@ class Interpreter:
             error = body.effects.mismatch()
             reply = reply if error is None else None
         seconds = time.perf_counter() - began
+        if context.told is not None:
+            await self.journal.drain_stream(0)
         if reply is None:
             assert error is not None
             text = _encode(Failure.of(error)).decode()
@@ -426,6 +435,23 @@ class Interpreter:
                 if record.key is not None and record.delay is not None:
                     self.dues[record.seq] = self.loop.time() + record.delay
             self.subject.crashes = 0
+            if self.subject.history.open and any(record.key is None for record in records):
+                await self._take_back()
+
+    async def _take_back(self) -> None:
+        """Take back what is asked, listened for and begun by what is over: it expires."""
+        history = self.subject.history
+        for wait in history.in_vain():
+            key = wait.key or ""
+            record = Record(history.take_seq(), wait.path, "expired", wait.attempt, key=key)
+            if key.startswith(CHILD):
+                record.dooms = msgspec.json.decode(wait.value or "", type=UUID)
+            else:
+                record.closes = wait.seq
+            history.open.pop((wait.path, key))  # whatever comes of it, it is not taken back again here
+            with contextlib.suppress(AnsweredMeanwhile):
+                await self.journal.record(record)
+                history.add(record)
 
 
 def _records_of(outcome: Outcome | None) -> list[Record]:

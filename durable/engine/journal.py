@@ -6,7 +6,7 @@ decoded by each step for itself, and never stored twice.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol, TypeAlias
@@ -15,8 +15,9 @@ from uuid import UUID
 import msgspec
 
 from durable.engine.inbox import Inbox
+from durable.engine.streaming import Told
 from durable.errors import InternalError
-from durable.model.answers import CHILD, INPUT
+from durable.model.answers import CHILD, INPUT, MATCH
 from durable.model.definition import Definition
 from durable.model.failure import Failure
 from durable.model.inputs import Request
@@ -68,6 +69,15 @@ class Birth:
     tags: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """A wait for an event *name* in which *match* is, a JSON object; for one of *lookback* seconds before as well."""
+
+    name: str
+    match: str
+    lookback: float | None
+
+
 @dataclass(slots=True)
 class Record:
     """One thing that has happened.
@@ -79,8 +89,9 @@ class Record:
     long the body ran. `data_seq` is, for a step that can be undone and has no value of its own, the record that holds its
     data (0: the input). `drops` are records that this one makes superfluous. `key` tells an effect of a body from its others;
     `attempt` is then that of the step, and `delay` how long a wait takes at most. `consumes` are the messages that it takes.
-    `asks` is what a wait asks people, `bears` the child that it begins; `closes`, of one that has expired, the record that has
-    asked, `dooms` the child that is to be cancelled. `takes_back` are the open waits that end with it.
+    `asks` is what a wait asks people, `listens` what it is to be in an event, `bears` the child that it begins; `closes`, of
+    one that has expired, the record that has asked or listened, `dooms` the child that is to be cancelled. `takes_back` are the
+    open waits that end with it.
     """
 
     seq: int
@@ -97,6 +108,7 @@ class Record:
     key: str | None = None
     consumes: tuple[int, ...] = ()
     asks: Asked | None = None
+    listens: Listening | None = None
     closes: int | None = None
     bears: Birth | None = None
     dooms: UUID | None = None
@@ -139,9 +151,9 @@ class Past:
 
 class History:
     """Everything recorded in one execution, by path. `failing` says that it has failed and is being ended; `pinned` is the
-    data that compensations will need, by the numbers of the records that hold it; `open` are the waits that have asked
-    people, or begun a child, and have no answer, by path and key. `begun_afresh` is the record that it was, whose number of
-    times is its `life`."""
+    data that compensations will need, by the numbers of the records that hold it; `open` are the waits that have asked people,
+    begun a child, or listen for what is in events, and have no answer, by path and key. `begun_afresh` is the record that it
+    was, whose number of times is its `life`."""
 
     __slots__ = ("_inside", "begun_afresh", "by_path", "failing", "next_seq", "open", "pinned")
 
@@ -183,7 +195,7 @@ class History:
             if past.effects is None:
                 past.effects = {}
             past.effects.setdefault(record.key, []).append(record)
-            if record.key.startswith((INPUT, CHILD)):
+            if record.key.startswith((INPUT, CHILD, MATCH)):
                 if record.kind == "waiting":
                     self.open[record.path, record.key] = record
                 else:
@@ -201,7 +213,7 @@ class History:
             past = self.by_path.get(outer)
             if past is None:
                 continue
-            if past.completed is not None:
+            if past.completed is not None or past.final is not None:
                 return True
             if past.note is not None and past.note.kind == "iterated":
                 iteration = path[len(outer) + 1 :].partition("]")[0]
@@ -220,9 +232,15 @@ class History:
 
     def _is_left(self, record: Record) -> bool:
         past = self.by_path.get(record.path)
-        if past is None or past.completed is not None or past.final is not None or self.is_over(record.path):
+        if past is None or past.completed is not None or past.final is not None:
             return True
-        return self.failing is not None and record.seq < self.failing.seq
+        if self.failing is not None:  # what is done now undoes what is over
+            return record.seq < self.failing.seq
+        return self.is_over(record.path)
+
+    def open_at(self, paths: Collection[str]) -> tuple[Record, ...]:
+        """The open waits at some paths."""
+        return tuple(record for (path, _), record in self.open.items() if path in paths)
 
     def take_seq(self) -> int:
         """The number of the next record."""
@@ -242,8 +260,10 @@ class History:
             found += self.within(path) if path.endswith("]") else [path]
         return found
 
-    def forget(self, paths: Iterable[str]) -> None:
+    def forget(self, paths: Collection[str]) -> None:
         """Drop all that is recorded at *paths*."""
+        for wait in self.open_at(set(paths)):
+            del self.open[wait.path, wait.key or ""]
         for path in paths:
             del self.by_path[path]
             while (outer := _iteration_of(path)) is not None:
@@ -351,6 +371,18 @@ class Journal(Protocol):
     @property
     def inbox(self) -> Inbox:
         """What was sent to the execution. When it is put to sleep, the messages that its inbox names wake it."""
+        ...
+
+    def stream(self, told: Told) -> None:
+        """Something that a body tells is to become durable, after all that was told before."""
+        ...
+
+    async def drain_stream(self, most: int) -> None:
+        """Wait until at most so many of what was told are not durable yet. Raises like `record`."""
+        ...
+
+    async def end_of_child(self, execution_id: UUID) -> str | None:
+        """How a child has ended, as its parent is told (`durable.model.answers.ChildEnd`); None while it has not."""
         ...
 
     async def fetch_mail(self) -> None:

@@ -22,12 +22,13 @@ TURNS = 16  # of the loop; a gather or a TaskGroup passes an error on in two
 class Pause:
     """A wait of a body, until `due` on the loop's clock or, where something is `wanted`, until that is there."""
 
-    __slots__ = ("due", "over", "timer", "wanted")
+    __slots__ = ("due", "over", "passed", "timer", "wanted")
 
     def __init__(self, due: float, over: asyncio.Future[None], wanted: Wanted | None) -> None:
         self.due = due
         self.over = over
         self.wanted = wanted
+        self.passed = False
         self.timer: asyncio.Task[None] | None = None
 
 
@@ -103,11 +104,13 @@ class Rest:
         if task is not None and task.cancelling() > before:
             raise asyncio.CancelledError  # a write, or a thread, has waited it out: the body is to hear of it now
 
-    async def pause(self, due: float, wanted: Wanted | None = None) -> None:
-        """Wait, in place while anything else of the execution is busy."""
+    async def pause(self, due: float, wanted: Wanted | None = None) -> bool:
+        """Wait, in place while anything else of the execution is busy. Whether the time has passed."""
         self.refuse_ended()
-        if due <= self._loop.time() or (wanted is not None and wanted.answer is not None):
-            return
+        if wanted is not None and wanted.answer is not None:
+            return False
+        if due <= self._loop.time():
+            return True
         pause = Pause(due, self._loop.create_future(), wanted)
         if wanted is not None:
             wanted.given = functools.partial(self._over, pause)
@@ -121,6 +124,7 @@ class Rest:
                 pause.timer.cancel()
             self._wake()  # whatever has ended this wait, the body goes on, or comes to its end
             self._look_soon()  # others may still wait
+        return pause.passed
 
     def hold(self, reason: Interruption) -> None:
         """Nothing new may begin. The body is ended, once what is at work is recorded."""
@@ -184,6 +188,7 @@ class Rest:
 
     def _passed(self, pause: Pause, timer: asyncio.Task[None]) -> None:
         if not timer.cancelled():
+            pause.passed = True
             self._over(pause)
 
     def _over(self, pause: Pause) -> None:

@@ -16,10 +16,18 @@ from uuid import UUID
 
 import msgspec
 
-from durable.engine.inbox import Wanted
-from durable.engine.journal import Asked, Birth, Record
+from durable.engine.inbox import Message, Wanted
+from durable.engine.journal import Asked, Birth, Listening, Record
 from durable.errors import AnsweredMeanwhile, InternalError, WaitTimeout
-from durable.model.answers import child_failure, read_answer, topic_of_child, topic_of_input, write_answer
+from durable.model.answers import (
+    child_failure,
+    read_answer,
+    topic_of_child,
+    topic_of_input,
+    topic_of_match,
+    topic_of_started,
+    write_answer,
+)
 from durable.model.failure import Failure
 
 if TYPE_CHECKING:
@@ -33,8 +41,8 @@ class Wait:
     """A wait for a message on one of *topics*, or with *every* one on each of them; or for the answer to what is *asked*; or
     for the end of the child that *bears* makes, given the key of the wait and how often it has failed before.
 
-    *timeout*, in seconds, counts from when it is registered. *lenient*: then the answer is None, else `WaitTimeout`. *again*:
-    it may be waited for again, with the same answer.
+    *timeout*, in seconds, counts from when it is registered. *lenient*: then the answer is None, else `WaitTimeout`. Or for
+    the end of a child that was *started*, which is looked up.
     """
 
     kind: str
@@ -44,8 +52,9 @@ class Wait:
     timeout: float | None = None
     lenient: bool = False
     asked: Asked | None = None
+    listens: Listening | None = None
     bears: Callable[[str, int], Birth] | None = None
-    again: bool = False
+    started: UUID | None = None
 
 
 async def wait(effects: Effects, wait: Wait) -> list[tuple[str, str]] | None:
@@ -53,7 +62,7 @@ async def wait(effects: Effects, wait: Wait) -> list[tuple[str, str]] | None:
 
     Raises `WaitTimeout` and `ChildFailed`, which the step's next attempt begins anew.
     """
-    with effects.waiting(wait.kind, wait.own, again=wait.again) as key:
+    with effects.waiting(wait.kind, wait.own) as key:
         records, failed = effects.recorded(key)
         for record in records:
             match record.kind:
@@ -80,6 +89,8 @@ class _Waiting:
         topics = wait.topics
         if wait.asked is not None:
             topics = [topic_of_input(self.seq, wait.asked.name)]
+        elif wait.listens is not None:
+            topics = [topic_of_match(self.seq, wait.listens.name)]
         elif wait.bears is not None:
             if registered is None:
                 self.birth = wait.bears(key, failed)
@@ -87,7 +98,9 @@ class _Waiting:
             else:  # as it is, whatever the code would begin today
                 self.child = msgspec.json.decode(registered.value or "", type=UUID)
             topics = [topic_of_child(self.child)]
-        self.wanted = Wanted(topics, wait.every, self.seq, _nobody)
+        elif wait.started is not None:
+            topics = [topic_of_started(wait.started)]
+        self.wanted = Wanted(topics, wait.every, self.seq, _nobody, looks=wait.started is not None)
 
     async def answer(self) -> list[tuple[str, str]] | None:
         effects, wanted = self.effects, self.wanted
@@ -99,14 +112,18 @@ class _Waiting:
                 if wanted.answer is None and self.registered is None:
                     self.registered = self._registration()
                     await effects.write(self.registered)
-            if wanted.answer is None and self.registered is not None:
-                due = math.inf if self.registered.delay is None else effects.run.due(self.registered)
+            due = math.inf
+            if self.registered is not None and self.registered.delay is not None:
+                due = effects.run.due(self.registered)
+            if self.wait.started is not None:
+                await self._look_until(due)
+            elif wanted.answer is None and self.registered is not None:
                 await effects.rest.pause(due, wanted)
             with effects.rest.at_work():
                 while wanted.answer is None:
                     await effects.run.journal.fetch_mail()  # what was there before the time had come beats it
                     await self._given()
-                    if wanted.answer is None:
+                    if wanted.answer is None and not await self._has_ended():
                         record = self._expiry()
                         with contextlib.suppress(AnsweredMeanwhile):  # by an answer that is there now
                             await effects.write(record)
@@ -120,9 +137,30 @@ class _Waiting:
         await asyncio.sleep(0)
         await asyncio.sleep(0)
 
+    async def _look_until(self, due: float) -> None:
+        """Look whether the child has ended, at once and whenever something has come, until the time has passed."""
+        inbox, over = self.effects.run.journal.inbox, False
+        while not over:
+            seen = inbox.seen
+            if await self._has_ended():
+                return
+            if inbox.seen == seen:  # else something came while that was looked up
+                over = await self.effects.rest.pause(due, self.wanted)
+
+    async def _has_ended(self) -> bool:
+        """Whether the child that was started has ended: then that is the answer."""
+        if self.wait.started is None:
+            return False
+        with self.effects.rest.at_work():
+            end = await self.effects.run.journal.end_of_child(self.wait.started)
+        if end is not None:
+            self.wanted.answer = [Message(0, topic_of_child(self.wait.started), end)]
+        return end is not None
+
     def _registration(self) -> Record:
         record = self.effects.record(self.seq, "waiting", self.key)
         record.delay, record.asks, record.bears = self.wait.timeout, self.wait.asked, self.birth
+        record.listens = self.wait.listens
         if self.child is not None:
             record.value = _encode(self.child).decode()
         return record
@@ -132,7 +170,7 @@ class _Waiting:
         if not self.wait.lenient:
             late = WaitTimeout(f"{record.path!r}: {self.key.rpartition('#')[0]} did not come within its timeout")
             record.error = _encode(Failure.of(late)).decode()
-        if self.wait.asked is not None:
+        if self.wait.asked is not None or self.wait.listens is not None:
             record.closes = self.seq
         record.dooms = self.child
         return record
@@ -142,7 +180,7 @@ class _Waiting:
         failure = child_failure(answer[0])
         record = self.effects.record(self.effects.take_seq(), "answered" if failure is None else "tried", self.key)
         record.value = write_answer(answer)
-        record.consumes = tuple(message.number for message in self.wanted.answer)
+        record.consumes = tuple(message.number for message in self.wanted.answer if message.number)
         if failure is None:
             await self.effects.write(record)
             return answer

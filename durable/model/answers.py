@@ -18,6 +18,8 @@ from durable.model.status import Status
 EVENT = "event:"
 INPUT = "input:"
 CHILD = "child:"
+STARTED = "started:"
+MATCH = "match:"
 
 
 class ChildEnd(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -32,6 +34,11 @@ class ChildEnd(msgspec.Struct, frozen=True, omit_defaults=True):
 def topic_of_child(execution_id: UUID) -> str:
     """The topic on which a parent is told of a child's end; as in ``execution/finish``."""
     return f"{CHILD}{execution_id}"
+
+
+def topic_of_started(execution_id: UUID) -> str:
+    """The topic on which a parent is woken by the end of a child that it has only started."""
+    return f"{STARTED}{execution_id}"
 
 
 def child_end(payload: str) -> ChildEnd:
@@ -52,10 +59,17 @@ def topic_of_input(seq: int, name: str) -> str:
     return f"{INPUT}{seq}:{name}"
 
 
+def topic_of_match(seq: int, name: str) -> str:
+    """The topic on which a wait for what is in events gets one; as in ``durable.spread``."""
+    return f"{MATCH}{seq}:{name}"
+
+
 def shown_topic(topic: str) -> str:
     """A topic for people: the name of an event, or what else is waited for."""
     if topic.startswith(INPUT):
         return INPUT + topic.removeprefix(INPUT).partition(":")[2]
+    if topic.startswith(MATCH):
+        return topic.removeprefix(MATCH).partition(":")[2]
     return topic.removeprefix(EVENT)
 
 

@@ -129,7 +129,9 @@ def _convert(given: Any, kind: Any, what: str) -> Any:
 
 def _schema_of_choice(choices: Sequence[Choice], multiple: bool) -> dict[str, Any]:
     one = {"enum": [choice.value for choice in choices]}
-    return {"type": "array", "items": one, "uniqueItems": True, "minItems": 1} if multiple else one
+    if not multiple:
+        return one
+    return {"type": "array", "items": one, "uniqueItems": True, "minItems": 1, "maxItems": len(choices)}
 
 
 def _schema_of_fields(fields: Sequence[Field]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ not known here are not checked: the body reads the answer as its class all the s
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, datetime, time
@@ -89,7 +90,7 @@ class _Check:
         found = [list(self.problems(value, choice, place, depth + 1)) for choice in choices]
         if all(found):
             # Of an optional thing, tell what is wrong with the thing.
-            rest = [f for f, choice in zip(found, choices, strict=True) if choice.get("type") != "null"]
+            rest = [said for said, choice in zip(found, choices, strict=True) if not _is_null(choice)]
             if len(rest) == 1:
                 yield from rest[0]
             else:
@@ -100,7 +101,9 @@ class _Check:
             yield place, f"must have {schema['minItems']} items or more, not {len(value)}"
         if (most := schema.get("maxItems")) is not None and len(value) > most:
             yield place, f"must have {most} items or fewer, not {len(value)}"
-        if schema.get("uniqueItems") and any(_same(a, b) for n, a in enumerate(value) for b in value[:n]):
+        if schema.get("uniqueItems") and len({msgspec.json.encode(item, order="sorted") for item in value}) < len(
+            value
+        ):
             yield place, "must not have the same item twice"
         first = schema.get("prefixItems", ())
         for number, item in enumerate(value):
@@ -144,12 +147,22 @@ def _number(value: float, schema: Schema, place: str) -> Iterator[Problem]:
             yield place, f"must be {spoken} {bound}, not {value}"
 
 
+def _is_null(choice: Any) -> bool:
+    return choice is not True and choice.get("type") == "null"
+
+
+def _is_multiple(value: float, of: float) -> bool:
+    if isinstance(value, int) and isinstance(of, int):
+        return not of or value % of == 0
+    return not of or math.isclose(value / of, round(value / of), abs_tol=1e-9)  # 19.99 is a multiple of 0.01
+
+
 _BOUNDS: tuple[tuple[str, Callable[[float, float], bool], str], ...] = (
     ("minimum", lambda value, bound: value >= bound, "at least"),
     ("maximum", lambda value, bound: value <= bound, "at most"),
     ("exclusiveMinimum", lambda value, bound: value > bound, "more than"),
     ("exclusiveMaximum", lambda value, bound: value < bound, "less than"),
-    ("multipleOf", lambda value, bound: not bound or value % bound == 0, "a multiple of"),
+    ("multipleOf", _is_multiple, "a multiple of"),
 )
 _FORMATS: dict[str, tuple[Callable[[str], Any], str]] = {
     "date": (date.fromisoformat, "a date, as 2030-12-31"),

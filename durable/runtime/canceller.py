@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from uuid import UUID
 
-from durable.errors import StoreUnavailable
 from durable.ids import new_token
 from durable.model.status import Change, Status, stored_sources
 from durable.runtime.herald import Herald
@@ -14,26 +14,33 @@ from durable.store.connection import Link, Row
 from durable.store.executions import Executions
 from durable.store.queries import load
 
+log = logging.getLogger("durable.runtime")
+
 ROWS = 100
 AT_ONCE = 4
+AGAIN_SECONDS = 15.0
 
 
 class Canceller:
     """`cancel` is for everybody. Workers also run it as a task, which cancels what is doomed."""
 
-    def __init__(self, executions: Executions, herald: Herald) -> None:
+    def __init__(self, executions: Executions, patient: Executions, herald: Herald) -> None:
         self._executions = executions
+        self._patient = patient
         self._herald = herald
         self._sources = stored_sources(Change.CANCEL)
         self._doomed = asyncio.Event()
 
-    async def cancel(self, execution_id: UUID, reason: str | None, *, compensate: bool) -> Row | None:
+    async def cancel(
+        self, execution_id: UUID, reason: str | None, *, compensate: bool, doomed: bool = False
+    ) -> Row | None:
         """Cancel, or with *compensate* ask to undo, and tell whom it concerns. None when there is no such execution. Raises
         `asyncpg.DataError` for a reason that cannot be stored, and `StoreUnavailable`."""
+        executions = self._patient if doomed else self._executions
         if compensate:
-            acted = await self._executions.request_undo(execution_id, new_token(), reason or "", self._sources)
+            acted = await executions.request_undo(execution_id, new_token(), reason or "", self._sources)
         else:
-            acted = await self._executions.cancel(execution_id, new_token(), reason, self._sources)
+            acted = await executions.cancel(execution_id, new_token(), reason, self._sources)
         if acted is None:
             return None
         row, family = acted
@@ -57,21 +64,34 @@ class Canceller:
         self._doomed.set()
 
     async def run(self, link: Link) -> None:
-        """Cancel what is doomed until cancelled. Whoever does it twice does it once."""
+        """Cancel what is doomed until cancelled. Whoever does it twice does it once. What cannot be cancelled now, because
+        somebody's transaction holds it, say, holds up nobody else."""
+        loop = asyncio.get_running_loop()
         turn = asyncio.Semaphore(AT_ONCE)
+        put_off: dict[UUID, float] = {}  # until when, on the loop's clock
 
         async def end(row: Row) -> None:
+            id = row["execution_id"]
             async with turn:
-                await self.cancel(row["execution_id"], row["reason"], compensate=row["undo"])
+                try:
+                    await self.cancel(id, row["reason"], compensate=row["undo"], doomed=True)
+                except Exception as error:
+                    log.warning("execution %s could not be cancelled, and is tried again: %s", id, error)
+                    put_off[id] = loop.time() + AGAIN_SECONDS
+                else:
+                    put_off.pop(id, None)
+                    await link.fetch_surely(load("child/spare"), [id])
 
         while True:
             self._doomed.clear()
-            rows = await link.fetch_surely(load("child/doomed"), ROWS)
-            if not rows:
-                await self._doomed.wait()
+            rows = await link.fetch_surely(load("child/doomed"), ROWS + len(put_off))
+            now = loop.time()
+            if due := [row for row in rows if put_off.get(row["execution_id"], 0.0) <= now]:
+                await asyncio.gather(*(end(row) for row in due))
                 continue
+            next_at = min((put_off[row["execution_id"]] for row in rows), default=None)
             try:
-                await asyncio.gather(*(end(row) for row in rows))
-            except StoreUnavailable:
-                continue  # what was cancelled is found cancelled
-            await link.fetch_surely(load("child/spare"), [row["execution_id"] for row in rows])
+                async with asyncio.timeout_at(next_at):
+                    await self._doomed.wait()
+            except TimeoutError:
+                pass

@@ -52,6 +52,13 @@ class Herald:
         if queue is None or not sure:
             self.claim(execution_id)
 
+    def emitted(self) -> None:
+        """Something was emitted."""
+        if self.supervisor is not None:
+            self.supervisor.deliver_posted()
+        else:
+            self._listener.send(READY, TIMER)
+
     def doomed(self) -> None:
         """Something is to be cancelled."""
         if self.supervisor is not None:

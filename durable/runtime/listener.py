@@ -33,7 +33,9 @@ PAYLOAD_BYTES_MAX = 7_900  # PostgreSQL allows 8,000
 
 OUTBOX_MAX = 10_000  # hints kept while there is no connection; whoever misses one finds out by looking
 
-ENDED, PING = "e", "p"  # what a message to one process is about: its first letter
+FOLLOW = "durable_follow"  # payload: the id of an execution and that of a process that follows it
+
+ENDED, NEWS, PING = "e", "n", "p"  # what a message to one process is about: its first letter
 
 
 def channel_of(process: UUID) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+from collections import deque
 from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,8 +17,9 @@ import msgspec
 
 from durable.engine.inbox import Inbox
 from durable.engine.journal import Birth, Blocked, Completed, Failed, Outcome, Record, Subject
+from durable.engine.streaming import Told
 from durable.errors import AnsweredMeanwhile, ClaimLost, Interruption
-from durable.model.answers import ChildEnd
+from durable.model.answers import MATCH, ChildEnd, topic_of_child, topic_of_started
 from durable.model.failure import Failure
 from durable.model.status import Change, Status, stored_sources
 from durable.runtime.code import Code
@@ -59,15 +61,17 @@ class Left:
     """What an execution that ends leaves behind: a parent to be told, and open waits."""
 
     parent_id: UUID | None
+    topic: str | None
+    called: bool
     open: Sequence[Record]
 
     def columns(self, ended: Ended) -> tuple[Any, ...]:
         """As ``execution/finish`` takes them."""
         if self.parent_id is None and not self.open:
-            return (None,) * 4
-        told = None if self.parent_id is None else _told(ended)
-        children = [json.loads(record.value) for record in self.open if record.value]
-        return self.parent_id, told, _list(children) if children else None, len(children) < len(self.open) or None
+            return (None,) * 5
+        told = _told(ended) if self.called else None
+        asked, children = _taken_back(self.open)
+        return self.parent_id, self.topic, told, children, True if asked else None
 
 
 class Writes:
@@ -81,11 +85,12 @@ class Writes:
         self._answer = claims.answering(worker_id)
         self._ask = claims.asking(worker_id)
         self._close = claims.closing(worker_id)
-        self._withdraw = claims.withdrawing()
         self._bear = claims.bearing(worker_id)
         self._give_up = claims.giving_up(worker_id)
-        self._doom = claims.dooming()
+        self._stream = claims.streaming()
         self._continue = claims.continuing(worker_id)
+        self._subscribe = claims.subscribing(worker_id)
+        self._unsubscribe = claims.unsubscribing(worker_id)
         self._finish = claims.finishing(worker_id, stored_sources(Change.COMPLETE))
         self._finish_ending = claims.finishing(worker_id, stored_sources(Change.FINISH_ENDING))
         waiting, ending = Status.WAITING.value, Status.COMPENSATING.value
@@ -104,7 +109,7 @@ class Writes:
                 self._begin_ending, execution_id, (execution_id, token, r.seq, r.error), size, strand
             )
         if r.kind == "continued":
-            children = _list(json.loads(wait.value) for wait in r.takes_back if wait.value)
+            _, children = _taken_back(r.takes_back)
             row = (execution_id, token, r.seq, r.attempt, r.value, children)
             return self._commit.submit(self._continue, execution_id, row, size, strand)
         if r.consumes:
@@ -114,6 +119,10 @@ class Writes:
             question = (asked.name, asked.request.type, asked.remind_every, asked.text)
             row = (execution_id, token, r.seq, r.path, r.attempt, r.delay, r.key, *question)
             return self._commit.submit(self._ask, execution_id, row, len(asked.text), strand)
+        if (listens := r.listens) is not None:
+            wanted = (listens.name, listens.match, listens.lookback)
+            row = (execution_id, token, r.seq, r.path, r.attempt, r.delay, r.key, *wanted)
+            return self._commit.submit(self._subscribe, execution_id, row, size, strand)
         if (birth := r.bears) is not None:
             row = (execution_id, token, r.seq, r.path, r.kind, r.attempt, r.value, r.delay, r.key, *_child(birth))
             return self._commit.submit(self._bear, execution_id, row, len(birth.input), strand)
@@ -122,9 +131,10 @@ class Writes:
             return self._commit.submit(self._give_up, execution_id, row, size, strand)
         if r.closes is not None:
             row = (execution_id, token, r.seq, r.path, r.attempt, r.error, r.key, r.closes)
-            return self._commit.submit(self._close, execution_id, row, size, strand)
+            kind = self._unsubscribe if (r.key or "").startswith(MATCH) else self._close
+            return self._commit.submit(kind, execution_id, row, size, strand)
         if r.drops:
-            row = (execution_id, token, r.seq, r.path, r.attempt, r.value, _list(r.drops))
+            row = (execution_id, token, r.seq, r.path, r.attempt, r.value, _list(r.drops), *_taken_back(r.takes_back))
             return self._commit.submit(self._compact, execution_id, row, size, strand)
         row = (
             execution_id,
@@ -142,6 +152,11 @@ class Writes:
             r.key,
         )
         return self._commit.submit(self._record, execution_id, row, size, strand)
+
+    def stream(self, execution_id: UUID, token: UUID, t: Told) -> Write:
+        """Append what a body tells. That of one execution becomes durable in its order."""
+        row = (execution_id, token, t.run, t.number, t.attempt, t.kind, t.path, t.message, t.value)
+        return self._commit.submit(self._stream, execution_id, row, len(t.value))
 
     def finish(
         self,
@@ -169,7 +184,8 @@ class Writes:
             *left.columns(ended),
         )
         kind = self._finish_ending if ending else self._finish
-        return self._commit.write(kind, execution_id, row, 0 if r is None else len(r.value or r.error or ""))
+        size = 0 if r is None else len(r.value or r.error or "")
+        return self._commit.write(kind, execution_id, row, size + (len(ended.result or "") if left.called else 0))
 
     def suspend(
         self, execution_id: UUID, token: UUID, blocked: Blocked, inbox: Inbox, *, ending: bool
@@ -182,15 +198,6 @@ class Writes:
         row = (execution_id, token, delay, *last, *wakes)
         kind = self._put_off if ending else self._suspend
         return self._commit.write(kind, execution_id, row, 0 if r is None else len(r.value or r.error or ""))
-
-    async def take_back(self, execution_id: UUID, token: UUID, in_vain: Sequence[Record]) -> bool:
-        """Take back what was asked, and doom the children, that nobody waits for any more. False when the claim is gone."""
-        asked = [record.seq for record in in_vain if not record.value]
-        children = [json.loads(record.value) for record in in_vain if record.value]
-        for kind, left in ((self._withdraw, asked), (self._doom, children)):
-            if left and await self._commit.write(kind, execution_id, (execution_id, token, _list(left))) is None:
-                return False
-        return True
 
     def adopt(self, execution_id: UUID, token: UUID, shape: int) -> Write:
         """Go on under another *shape*."""
@@ -211,6 +218,7 @@ class Owned:
 
     __slots__ = (
         "_adopted",
+        "called",
         "claimed_at",
         "code",
         "concluding",
@@ -221,6 +229,7 @@ class Owned:
         "parent_id",
         "queue",
         "started",
+        "streamed",
         "subject",
         "supervisor",
         "suspect",
@@ -241,6 +250,7 @@ class Owned:
         claimed_at: float,
         inbox: Inbox,
         parent_id: UUID | None,
+        called: bool,
     ) -> None:
         self.supervisor = supervisor
         self.writes = writes
@@ -253,6 +263,8 @@ class Owned:
         self.claimed_at = claimed_at
         self.inbox = inbox
         self.parent_id = parent_id
+        self.called = called
+        self.streamed: deque[Write] = deque()  # what was told and may not be durable yet
         self.suspect = False
         self.started = False
         self.concluding = False
@@ -269,6 +281,27 @@ class Owned:
     def stopping(self) -> bool:
         """See `Journal`."""
         return self.interrupted is not None or self.supervisor.closing()
+
+    def stream(self, told: Told) -> None:
+        """See `Journal`."""
+        write = self.writes.stream(self.execution_id, self.token, told)
+        write.done.add_done_callback(self._streamed)
+        self.streamed.append(write)
+
+    def _streamed(self, done: asyncio.Future[Row | None]) -> None:
+        if not done.cancelled() and done.exception() is None:
+            self.supervisor.followers.moved(self.execution_id)
+
+    async def drain_stream(self, most: int) -> None:
+        """See `Journal`."""
+        while len(self.streamed) > most:
+            if await self.streamed.popleft().settled(self._goes_on_elsewhere) is None:
+                raise self._lost()
+
+    async def end_of_child(self, execution_id: UUID) -> str | None:
+        """See `Journal`."""
+        row = await self.supervisor.fetch_end(execution_id)
+        return None if row is None else _told(Ended(row["status"], row["result"], row["error"], row["reason"]))
 
     async def fetch_mail(self) -> None:
         """See `Journal`."""
@@ -296,10 +329,13 @@ class Owned:
             answer = await write.settled(self._goes_on_elsewhere)
             if answer is None:
                 raise self._lost()
-            if record.closes is not None and answer["answered"]:
+            if record.closes is not None and answer.get("answered"):
                 raise AnsweredMeanwhile
             if record.asks is not None:
                 self.supervisor.asked(record.asks.remind_every)
+            elif record.listens is not None:
+                if answer["posted"]:
+                    self.supervisor.deliver_posted()
             elif record.bears is not None:
                 self.supervisor.became_ready(record.bears.queue)
             elif record.dooms is not None or record.takes_back:
@@ -307,6 +343,7 @@ class Owned:
         if self.suspect:
             self.suspect = False
             self.supervisor.cleared()
+        self.supervisor.followers.moved(self.execution_id)
 
     def _goes_on_elsewhere(self) -> bool:
         """Whether what is not written yet may be given up: this worker stops, and the next one knows nothing of it."""
@@ -337,14 +374,16 @@ class Owned:
         self.concluding = True
         ending = self.subject.history.failing is not None
         if isinstance(outcome, Blocked):
-            await self._take_back(self.subject.history.in_vain())
             answer = await self.writes.suspend(self.execution_id, self.token, outcome, self.inbox, ending=ending)
             if answer is not None:
                 self.supervisor.suspended(self, outcome.delay, ready=answer["ready"])
                 return
         else:
             ended, result_seq = _ending(outcome)
-            left = Left(self.parent_id, list(self.subject.history.open.values()))
+            topic = None
+            if self.parent_id is not None:
+                topic = (topic_of_child if self.called else topic_of_started)(self.execution_id)
+            left = Left(self.parent_id, topic, self.called, list(self.subject.history.open.values()))
             write = self.writes.finish(
                 self.execution_id, self.token, ended, result_seq, outcome.record, left, ending=ending
             )
@@ -353,16 +392,6 @@ class Owned:
                 self.supervisor.finished(self, ended, answer)
                 return
         raise self._lost()
-
-    async def _take_back(self, in_vain: Sequence[Record]) -> None:
-        """Take back what was asked and begun by what is over. Should we die before this, whoever goes on does it."""
-        if not in_vain:
-            return
-        if not await self.writes.take_back(self.execution_id, self.token, in_vain):
-            raise self._lost()
-        for record in in_vain:
-            del self.subject.history.open[record.path, record.key or ""]
-        self.supervisor.cancel_doomed()
 
     def ask_to_undo(self, reason: str) -> None:
         """Somebody has cancelled it, to be undone."""
@@ -395,6 +424,13 @@ class Owned:
 def _list(parts: Iterable[object]) -> str:
     """Numbers or ids as a PostgreSQL array."""
     return "{" + ",".join(map(str, parts)) + "}"
+
+
+def _taken_back(waits: Iterable[Record]) -> tuple[str | None, str | None]:
+    """The questions and the children of open waits, as PostgreSQL arrays."""
+    asked = [wait.seq for wait in waits if not wait.value]
+    children = [json.loads(wait.value) for wait in waits if wait.value]
+    return _list(asked) if asked else None, _list(children) if children else None
 
 
 def _told(ended: Ended) -> str:

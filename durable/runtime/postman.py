@@ -1,4 +1,5 @@
-"""Delivers what was posted within other people's transactions, once those are committed."""
+"""Delivers what was posted within other people's transactions, once those are committed, and what was emitted to nobody in
+particular, to those who wait for it."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ log = logging.getLogger("durable.runtime")
 
 ROWS = 500
 BYTES = 4 << 20
+EMISSIONS = 100
 
 
 class Postman:
@@ -33,6 +35,8 @@ class Postman:
         """Deliver until cancelled. What a lost reply hides was delivered all the same; its receivers find it by polling."""
         while True:
             self._posted.clear()
+            while (await self._link.fetch_surely(load("emission/spread"), EMISSIONS))[0]["looked_at"]:
+                pass
             while rows := await self._deliver():
                 for row in rows:
                     if row["outcome"] == "sent":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
@@ -12,7 +13,8 @@ from durable.store.queries import load
 
 log = logging.getLogger("durable.runtime")
 
-ROWS = 100
+ROWS = 10  # what was taken and not told of is lost with the worker
+HOOK_SECONDS = 60.0  # one that hangs must not end all reminding
 
 Remind: TypeAlias = Callable[[Row], Awaitable[None]]
 
@@ -31,15 +33,18 @@ class Reminder:
         """Something was asked of which somebody is to be reminded in *delay* seconds."""
         self._alarm.consider(delay)
 
+    async def _remind_of(self, row: Row) -> None:
+        try:
+            async with asyncio.timeout(HOOK_SECONDS):
+                await self._remind(row)
+        except Exception:
+            log.exception("the reminder of %r of execution %s has failed", row["name"], row["execution_id"])
+
     async def run(self) -> None:
         """Remind until cancelled."""
         while True:
             rows = await self._link.fetch_surely(load("input/remind"), ROWS)
-            for row in rows:
-                try:
-                    await self._remind(row)
-                except Exception:
-                    log.exception("the reminder of %r of execution %s has failed", row["name"], row["execution_id"])
+            await asyncio.gather(*(self._remind_of(row) for row in rows))
             if len(rows) == ROWS:
                 continue
             self._alarm.set(self._poll_seconds())

@@ -33,6 +33,7 @@ from durable.runtime.auditor import Auditor
 from durable.runtime.canceller import Canceller
 from durable.runtime.claimer import Claimer, Lane, Past
 from durable.runtime.code import Code, claimable
+from durable.runtime.followers import Followers
 from durable.runtime.herald import Herald
 from durable.runtime.listener import HELD, READY, TIMER, Listener
 from durable.runtime.owned import ENDING, Ended, Interrupted, Owned, Writes
@@ -76,6 +77,7 @@ class Supervisor:
         max_crashes: int,
         engine: Engine | None,
         herald: Herald,
+        followers: Followers,
         canceller: Canceller,
         on_left: Callable[[UUID], None],
         remind: Remind | None,
@@ -88,6 +90,7 @@ class Supervisor:
         self._max_crashes = max_crashes
         self._engine = engine
         self._herald = herald
+        self.followers = followers
         self._canceller = canceller
         self._on_left = on_left
         self._lanes = {name: Lane(name, concurrency) for name, concurrency in queues.items()}
@@ -281,6 +284,10 @@ class Supervisor:
         """Something was made ready by this process: look, and tell the others."""
         self._became_ready([queue])
 
+    def deliver_posted(self) -> None:
+        """Something was posted, or emitted."""
+        self._postman.look()
+
     def cancel_doomed(self) -> None:
         """Something is to be cancelled because of another execution."""
         self._canceller.look()
@@ -317,6 +324,8 @@ class Supervisor:
         deadline_in: float | None,
         inbox: Inbox | None = None,
         parent_id: UUID | None = None,
+        *,
+        called: bool = False,
     ) -> None:
         """Run an execution that was claimed under *token*; its slot was reserved. *shape*: what it was begun under."""
         owned = Owned(
@@ -330,6 +339,7 @@ class Supervisor:
             time.monotonic(),
             inbox or Inbox(),
             parent_id,
+            called,
         )
         if subject.crashes >= 2:
             owned.suspect = True
@@ -377,6 +387,7 @@ class Supervisor:
             None if overdue else deadline_in,
             inbox,
             row["parent_id"],
+            called=row["called"],
         )
 
     async def _hold(self, row: Row, token: UUID, definition: Definition, reason: str) -> None:
@@ -495,6 +506,7 @@ class Supervisor:
     def finished(self, owned: Owned, ended: Ended, row: Row) -> None:
         """The end of an execution is durable: tell who waits for it."""
         self._herald.ended(owned.execution_id, ended, row["watchers"])
+        self.followers.moved(owned.execution_id)
         if owned.parent_id is not None:
             self._herald.mail(owned.parent_id, row["parent_queue"], sure=False)
         if owned.subject.history.open:
@@ -561,6 +573,11 @@ class Supervisor:
         """Put into the inbox what was sent since it was looked into last."""
         found = await read_messages(self._link, [owned.execution_id], owned.inbox.seen)
         owned.inbox.put(map(_message, found[owned.execution_id]))
+
+    async def fetch_end(self, execution_id: UUID) -> Row | None:
+        """How an execution has ended; None while it has not."""
+        rows = await self._link.fetch_surely(load("execution/results"), [execution_id])
+        return rows[0] if rows else None
 
     async def release_stray(self, execution_id: UUID, token: UUID) -> None:
         """Give back a claim of ours that nobody here knows."""

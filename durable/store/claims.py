@@ -50,19 +50,24 @@ def giving_up(worker_id: UUID) -> Kind:
     return Kind(load("child/expire"), worker_id)
 
 
-def dooming() -> Kind:
-    """The write that dooms children whom nobody waits for."""
-    return Kind(load("child/doom"), "its parent waits for it no more")
-
-
 def continuing(worker_id: UUID) -> Kind:
     """The write that begins executions afresh."""
     return Kind(load("journal/continue"), worker_id)
 
 
-def withdrawing() -> Kind:
-    """The write that takes questions back."""
-    return Kind(load("input/withdraw"))
+def streaming() -> Kind:
+    """The write that appends what bodies tell."""
+    return Kind(load("stream/send"))
+
+
+def subscribing(worker_id: UUID) -> Kind:
+    """The write that appends to a journal that what is in events is waited for."""
+    return Kind(load("emission/subscribe"), worker_id)
+
+
+def unsubscribing(worker_id: UUID) -> Kind:
+    """The write that appends to a journal that nothing of that was emitted in time."""
+    return Kind(load("emission/expire"), worker_id)
 
 
 def finishing(worker_id: UUID, sources: list[str]) -> Kind:

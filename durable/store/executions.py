@@ -113,10 +113,11 @@ async def _nothing(_: object) -> None:
 
 
 class Executions:
-    """Reads, and acts from outside, over a small pool."""
+    """Reads, and acts from outside, over a small pool. *lock_timeout*, as PostgreSQL takes it, bounds each wait for a lock."""
 
-    def __init__(self, dsn: str) -> None:
+    def __init__(self, dsn: str, lock_timeout: str = "0") -> None:
         self._dsn = dsn
+        self._settings = SETTINGS | {"lock_timeout": lock_timeout}
         self._pool: asyncpg.Pool[Row] | None = None
 
     async def fetch(self, name: str, *arguments: object) -> list[Row]:
@@ -128,20 +129,18 @@ class Executions:
         """Cancel in one transaction; None when there is no such execution. Raises like `fetch`."""
         arguments = (execution_id, operation, reason, sources)
         told = msgspec.json.encode(ChildEnd(Status.CANCELLED.value, reason=reason)).decode()
-        return await self._displaced("execution/cancel", arguments, told, "its parent was cancelled")
+        return await self._displaced("execution/cancel", arguments, told)
 
     async def request_undo(self, execution_id: UUID, operation: UUID, reason: str, sources: list[str]) -> Acted | None:
-        """Ask in one transaction that it be ended and undone; None when there is no such execution. Raises like `fetch`."""
-        arguments = (execution_id, operation, reason, sources)
-        return await self._displaced(
-            "execution/request_undo", arguments, None, "its parent was cancelled, to be undone"
-        )
+        """Ask in one transaction that it be ended and undone; None when there is no such execution. Its children hear of it
+        when that begins. Raises like `fetch`."""
+        return await self._displaced("execution/request_undo", (execution_id, operation, reason, sources), None)
 
     async def _displaced(
-        self, name: str, arguments: tuple[UUID, UUID, str | None, list[str]], told: str | None, doom: str
+        self, name: str, arguments: tuple[UUID, UUID, str | None, list[str]], told: str | None
     ) -> Acted | None:
-        """Lock an execution, take it out of the places where it waits, act on it by the statement *name*, and tell its family:
-        the parent, if there is something *told* of it, and its children, which are doomed, to be undone if it is."""
+        """Lock an execution, take it out of the places where it waits, act on it by the statement *name*, and tell its family,
+        if there is something *told* of it: the parent, and its children, which are doomed."""
         execution_id, _, _, sources = arguments
 
         async def act(connection: Connection) -> Acted | None:
@@ -153,9 +152,11 @@ class Executions:
                     await connection.fetch(load("execution/displace").sql, execution_id, sources)
                 row = await connection.fetchrow(load(name).sql, *arguments)
                 assert row is not None, "what is locked is there"
-                if not row["changed"]:
+                if not row["changed"] or told is None:
                     return row, None
-                family = await connection.fetchrow(load("child/tell").sql, execution_id, told, told is None, doom)
+                family = await connection.fetchrow(
+                    load("child/tell").sql, execution_id, told, "its parent was cancelled"
+                )
                 return row, family
 
         return await self._surely(act)
@@ -170,7 +171,7 @@ class Executions:
                         min_size=0,
                         max_size=POOL_CONNECTIONS,
                         command_timeout=REPLY_SECONDS,
-                        server_settings=SETTINGS,
+                        server_settings=self._settings,
                         reset=_nothing,
                     )
                 async with self._pool.acquire() as connection:

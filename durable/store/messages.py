@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from durable.store.connection import Connection
+from typing import Any
+
+from durable.store.connection import Connection, columns
 from durable.store.group_commit import Kind
 from durable.store.queries import load
 
 DELIVERING = Kind(load("message/deliver"))
 ANSWERING = Kind(load("input/answer"))
+EMITTING = Kind(load("emission/emit"), lane="any")
+
+
+async def emit_in(connection: Connection, row: tuple[Any, ...]) -> None:
+    """Emit an event in the caller's own transaction."""
+    await connection.fetch(EMITTING.query.sql, *columns([row]))
 
 
 async def post_in(

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Self, TypedDict, Unpack
+from typing import Any, Self, TypedDict, Unpack, cast
 from uuid import UUID
 
 import msgspec
@@ -25,11 +25,31 @@ from durable.codec import Codec, JsonCodec
 from durable.engine.context import Context
 from durable.engine.inbox import Inbox, Message
 from durable.engine.interpreter import Interpreter
-from durable.engine.journal import Asked, Birth, Blocked, Completed, Failed, History, Outcome, Record, Subject
+from durable.engine.journal import (
+    Asked,
+    Birth,
+    Blocked,
+    Completed,
+    Failed,
+    History,
+    Listening,
+    Outcome,
+    Record,
+    Subject,
+)
 from durable.engine.step_runner import StepRunner
+from durable.engine.streaming import Told
 from durable.errors import InternalError, Interruption
 from durable.inbox import refuse_wrong
-from durable.model.answers import EVENT, ChildEnd, shown_topic, topic_of_child, topic_of_input
+from durable.model.answers import (
+    EVENT,
+    ChildEnd,
+    shown_topic,
+    topic_of_child,
+    topic_of_input,
+    topic_of_match,
+    topic_of_started,
+)
 from durable.model.definition import Decision, Definition, Step
 from durable.model.failure import Failure
 from durable.model.status import Status
@@ -41,6 +61,7 @@ class _Begun:
     """A child that was begun. `ends_at` is in the time of its parent; None until it was run."""
 
     birth: Birth
+    called: bool
     at: float
     ends_at: float | None = None
     told: str = ""
@@ -69,9 +90,12 @@ class MemoryJournal:
         self._sent = 0
         self._topics: list[str] = []  # what wakes it
         self._coming: list[tuple[str, str]] = []  # what is to be sent once it is waited for
+        self._listening: dict[int, Listening] = {}  # by the number of its record
         self._asked: dict[int, Asked] = {}  # what is asked and not answered, by the number of its record
         self._answers: list[tuple[str, str]] = []  # what is to be answered once it is asked
         self._begun: dict[UUID, _Begun] = {}  # children whose end was not told yet
+        self.told: list[Told] = []  # by the bodies
+        self._ends: dict[UUID, str] = {}  # how those have ended that were only started
 
     @property
     def records(self) -> list[Record]:
@@ -92,8 +116,11 @@ class MemoryJournal:
         other._messages = dict(self._messages)  # a copy: what the dead one consumes from now on does not count
         other._coming = list(self._coming)
         other._asked = dict(self._asked)
+        other._listening = dict(self._listening)
         other._answers = list(self._answers)
         other._begun = dict(self._begun)
+        other._ends = dict(self._ends)
+        other.told = list(self.told)
         other.crashes += 1
         return other
 
@@ -151,6 +178,12 @@ class MemoryJournal:
                 del self._coming[place]
                 self._send(topic, payload)
                 return True
+            for seq, listening in self._listening.items():
+                wanted = topic_of_match(seq, listening.name)
+                if wanted in self._topics and topic == f"{EVENT}{listening.name}" and _is_in(listening.match, payload):
+                    del self._coming[place], self._listening[seq]
+                    self._send(wanted, payload)
+                    return True
         for place, (name, payload) in enumerate(self._answers):
             for seq, asked in self._asked.items():
                 if asked.name == name and topic_of_input(seq, name) in self._topics:
@@ -190,7 +223,7 @@ class MemoryJournal:
         ends = [
             begun.ends_at
             for id, begun in self._begun.items()
-            if begun.ends_at is not None and topic_of_child(id) in self._topics
+            if begun.ends_at is not None and (topic_of_child if begun.called else topic_of_started)(id) in self._topics
         ]
         if not ends or min(ends) == math.inf or min(ends) > max(before, self.now):
             return False
@@ -200,8 +233,23 @@ class MemoryJournal:
     def _tell_of_children(self) -> None:
         for id, begun in sorted(self._begun.items(), key=lambda item: item[1].ends_at or 0.0):
             if begun.ends_at is not None and begun.ends_at <= self.now:
-                self._send(topic_of_child(id), begun.told)
+                if begun.called:
+                    self._send(topic_of_child(id), begun.told)
+                else:
+                    self._sent += 1  # a message that only wakes
+                    self._ends[id] = begun.told
                 del self._begun[id]
+
+    def stream(self, told: Told) -> None:
+        """See `Journal`."""
+        self.told.append(told)
+
+    async def drain_stream(self, most: int) -> None:
+        """See `Journal`. What is told is kept at once."""
+
+    async def end_of_child(self, execution_id: UUID) -> str | None:
+        """See `Journal`."""
+        return self._ends.get(execution_id)
 
     def _read_back(self, record: Record) -> Record:
         due = self._due.get(record.seq)
@@ -276,19 +324,24 @@ class MemoryJournal:
                 self.dropped.append(dropped)
         if record.kind == "continued":
             self._records.clear()
-            self._asked.clear()
-            for open_ in record.takes_back:
-                if open_.value is not None:
-                    self._begun.pop(msgspec.json.decode(open_.value, type=UUID), None)
         self._records[record.seq] = replace(
             record, drops=()
         )  # a copy: what the interpreter does to its own is not durable
+        if record.listens is not None:
+            self._listening[record.seq] = record.listens
         if record.asks is not None:
             self._asked[record.seq] = record.asks
-        if record.closes is not None and self._asked.pop(record.closes, None) is None:
+        if record.closes in self._listening:
+            del self._listening[record.closes]
+        elif record.closes is not None and self._asked.pop(record.closes, None) is None:
             raise InternalError(f"record {record.seq} ({record.path!r}) closes what is not asked")
         if record.bears is not None:
-            self._begun[record.bears.execution_id] = _Begun(record.bears, self.now)
+            self._begun[record.bears.execution_id] = _Begun(record.bears, record.kind == "waiting", self.now)
+        for wait in record.takes_back:
+            self._asked.pop(wait.seq, None)
+            self._listening.pop(wait.seq, None)
+            if wait.value is not None:
+                self._begun.pop(msgspec.json.decode(wait.value, type=UUID), None)
         if record.dooms is not None:
             self._begun.pop(record.dooms, None)
         self.crashes = 0
@@ -304,6 +357,13 @@ class MemoryJournal:
             self._topics = self.inbox.topics()
         else:
             self.ended = outcome
+
+
+def _is_in(match: str, payload: str) -> bool:
+    """Whether what is to be in an event is."""
+    found: Any = msgspec.json.decode(payload)
+    wanted: dict[str, Any] = msgspec.json.decode(match)
+    return isinstance(found, dict) and wanted.items() <= cast("dict[str, Any]", found).items()
 
 
 class CountingRunner(StepRunner):
@@ -433,6 +493,7 @@ class Run:
     calls: Counter[str]
     seconds: float
     dropped: list[Record] = field(default_factory=list[Record])
+    told: list[Told] = field(default_factory=list[Told])
 
     @classmethod
     def of(cls, journal: MemoryJournal, definition: Definition, codec: Codec, calls: Counter[str]) -> Run:
@@ -445,7 +506,7 @@ class Run:
                 ended = status, None, None, failure
             case None:
                 raise InternalError("the execution has not ended")
-        return cls(*ended, journal.records, calls, journal.now, journal.dropped)
+        return cls(*ended, journal.records, calls, journal.now, journal.dropped, journal.told)
 
 
 class Outside(TypedDict, total=False):

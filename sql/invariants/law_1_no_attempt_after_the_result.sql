@@ -1,11 +1,11 @@
--- Law 1: nothing is tried again after its result was recorded, and attempts are counted without gaps or repeats. Of an iteration
+-- Law 1: nothing is tried again after its result was recorded (what was left waiting expires), and attempts are counted without gaps or repeats. Of an iteration
 -- that is over a result may be kept for its data, which a compensation will need, without the failed attempts before it.
 --
 -- Returns execution_id uuid, path text, attempt int4
 select later.execution_id, later.path, later.attempt
   from durable.journal done
   join durable.journal later on later.execution_id = done.execution_id and later.path = done.path and later.seq > done.seq
- where done.kind = 'completed'
+ where done.kind = 'completed' and later.kind <> 'expired'
 union all
 select execution_id, path, max(attempt)
   from durable.journal counted

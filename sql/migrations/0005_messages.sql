@@ -36,7 +36,7 @@ alter table durable.journal
     add constraint only_failures_have_an_error check (case kind when 'expired' then true else (kind in ('failed', 'failing', 'tried')) = (error is not null) end);
 
 -- Send messages to executions: number them, and make ready whom they wake. Several statements, for each sees what was committed while
--- the one before it waited for a lock. Whoever was started after the first of them is not locked, and is not known.
+-- the one before it waited for a lock. One without a payload only wakes. Whoever was started after the first of them is not locked, and is not known.
 create function durable.deliver(ids uuid[], topics text[], onces text[], payloads text[])
     returns table (n bigint, outcome text, queue text)
     language plpgsql
@@ -69,8 +69,8 @@ begin
     ), numbered as materialized (
         select j.*, mail + row_number() over (partition by execution_id order by n) as number from judged j where j.outcome = 'sent'
     ), inserted as (
-        insert into durable.message (execution_id, number, sent_at, topic, once, payload)
-        select execution_id, number, durable.clock(), topic, once, payload::json from numbered
+        insert into durable.message (execution_id, number, consumed_by, sent_at, topic, once, payload)
+        select execution_id, number, case when payload is null then 0 end, durable.clock(), topic, once, payload::json from numbered
     ), woken as materialized (
         select distinct w.execution_id
           from numbered f

@@ -122,7 +122,7 @@ async def test_start_many_keeps_the_order_and_the_ids(engine: Durable) -> None:
         ({"id": "a\0b"}, UsageError, "cannot be an execution id"),
         ({"id": "\ud800"}, UsageError, "UTF-8"),
         ({"tags": {"a": float("nan")}}, EncodeError, "tags"),
-        ({"tags": {"a": "\0"}}, EncodeError, "cannot store"),
+        ({"tags": {"a": "\0"}}, EncodeError, "cannot hold NUL"),
     ],
 )
 async def test_what_cannot_be_kept_is_refused(

@@ -258,3 +258,20 @@ def a_key_that_cannot_be_stored(w: Flow) -> None:
     @w.step
     async def wait(data: int) -> Any:
         return await durable.wait_for_event("a", key="\0")
+
+
+OURS = ("paid", {"order": 1, "ok": True})
+
+
+@case({"order": 1}, result=OURS[1], events=[OURS], to_children=True)
+def an_event_that_matches(w: Flow) -> None:
+    @w.step
+    async def wait(data: dict[str, int]) -> Any:
+        return await durable.wait_for_event("paid", match={"order": data["order"]}, timeout=days(1))
+
+
+@case(1, result="late")
+def an_event_that_matches_comes_too_late(w: Flow) -> None:
+    @w.step
+    async def wait(data: int) -> Any:
+        return await durable.wait_for_event("paid", match={"order": 1}, timeout=days(1), timeout_value="late")

@@ -58,6 +58,8 @@ SHOWN |= {
     "{'what': 'a lamp', 'amount': 40, 'decision': 'approved'}",
     "deposit": "{'deposit': 50, 'status': 'booked', 'receipt': 'receipt-50'}\npayment completed\n"
     "{'deposit': 500, 'status': 'failed', 'why': 'durable.errors.NonRetryable: the card was declined'}\npayment failed",
+    "letter": "chunk letter Dear\nprogress letter 0.3333333333333333\nchunk letter Ada\nprogress letter 0.6666666666666666\n"
+    "chunk letter and so on\nprogress letter 1.0\ncompleted letter Dear Ada and so on\nended  None",
     "research": "['SNOW: ONE', 'SNOW: TWO']",
     "payment": "{'order': 5, 'outcome': 'payment.succeeded', 'details': {'sum': 12}}",
 }

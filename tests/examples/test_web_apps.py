@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -131,3 +133,44 @@ async def test_an_order_outlives_the_server_that_accepted_it(database: str) -> N
         awaited = await http.get("/orders/order-1/result", params={"timeout": 50})
         assert awaited.status_code == 200, awaited.text
         assert awaited.json()["result"]["charge_id"] == "ch_order-1"
+
+
+async def test_fastapi_takes_webhooks_and_approvals_and_streams_progress(database: str) -> None:
+    async with (
+        serving(*APPS["fastapi"], database=database) as server,
+        httpx.AsyncClient(base_url=server.url, timeout=60) as http,
+    ):
+        await http.post("/payments/pay-1")
+        delivery = {"delivery": "d-1", "id": "pay-1", "event": "payment.success", "details": {"transaction": "txn_1"}}
+        taken = [(await http.post("/webhooks/payment", json=delivery)).json() for _ in range(2)]
+        assert taken == [{"taken": True}, {"taken": False}]
+        paid = await events_of(http, "pay-1")
+        assert paid[-1] == ("ended", "completed")
+        assert ("completed", "paid/payment.success/fulfil") in paid
+
+        expense = {"employee": "ada@example.com", "what": "a lamp", "amount": 40}
+        await http.post("/expenses/e-1", json=expense)
+        async with asyncio.timeout(60):
+            while not (asked := (await http.get("/inbox")).json()["asked"]):  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.05)
+        assert asked == [{"id": "e-1", "name": "manager", "prompt": "40 EUR for a lamp?"}]
+        wrong = await http.post("/expenses/e-1/approval", json={"decision": "maybe", "by": "bob"})
+        assert (wrong.status_code, wrong.json()["error"]) == (422, "InputRejected")
+        assert (
+            await http.post("/expenses/e-1/approval", json={"decision": "approved", "by": "bob"})
+        ).status_code == 200
+        assert ("completed", "outcome/approved/reimburse") in await events_of(http, "e-1")
+        late = await http.post("/expenses/e-1/approval", json={"decision": "approved", "by": "bob"})
+        assert late.status_code == 410
+        assert (await http.get("/orders/nobody/events")).status_code == 404
+
+
+async def events_of(http: httpx.AsyncClient, id: str) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    async with http.stream("GET", f"/orders/{id}/events") as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        async for line in response.aiter_lines():
+            if line.startswith("data: "):
+                event = json.loads(line.removeprefix("data: "))
+                found.append((event["kind"], event["message"] if event["kind"] == "ended" else event["path"]))
+    return found

@@ -17,7 +17,7 @@ from durable.store import claims
 from durable.store.connection import Connection, Row, columns, connect
 from durable.store.executions import NewExecution, births
 from durable.store.group_commit import Kind
-from durable.store.messages import ANSWERING, DELIVERING
+from durable.store.messages import ANSWERING, DELIVERING, EMITTING
 from durable.store.queries import load
 
 SHAPE = 7
@@ -75,11 +75,13 @@ class Worker:
         self.deliver = DELIVERING
         self.ask = claims.asking(self.id)
         self.close = claims.closing(self.id)
-        self.withdraw = claims.withdrawing()
         self.bear = claims.bearing(self.id)
         self.give_up = claims.giving_up(self.id)
-        self.doom = claims.dooming()
         self.go_on = claims.continuing(self.id)
+        self.subscribe = claims.subscribing(self.id)
+        self.unsubscribe = claims.unsubscribing(self.id)
+        self.emit = EMITTING
+        self.stream = claims.streaming()
         self.provide = ANSWERING
         self.hold = claims.holding()
         self.release = claims.releasing()
@@ -148,7 +150,8 @@ def recorded(execution_id: UUID, token: UUID, seq: int = 1, value: str = '{"by":
 def finished(execution_id: UUID, token: UUID, seq: int | None = 1, parent: UUID | None = None) -> tuple[Any, ...]:
     """A row of `execution/finish`, with a last record, or with seq=None without one; told to its parent."""
     last = (None,) * 7 if seq is None else (seq, f"step{seq}", "completed", 1, '{"done": true}', None, 0.5)
-    family = (None,) * 4 if parent is None else (parent, '{"status":"completed","result":1}', None, True)
+    told = (parent, f"child:{execution_id}", '{"status":"completed","result":1}', None, True)
+    family = (None,) * 5 if parent is None else told
     return (execution_id, token, "completed", seq or 0, None, *last, None, *family)
 
 
@@ -156,6 +159,26 @@ def born(execution_id: UUID, token: UUID, child: UUID, seq: int = 30, kind: str 
     """A row of `child/bear`."""
     effect = (seq, "step", kind, 1, f'"{child}"', None, f'child:"flow"#{seq}')
     return (execution_id, token, *effect, child, SHAPE, "flow", 1, QUEUE, 0, None, "{}", None)
+
+
+def subscribed(execution_id: UUID, token: UUID, seq: int = 50) -> tuple[Any, ...]:
+    """A row of `emission/subscribe`."""
+    return (execution_id, token, seq, "step", 1, 60.0, f'match:"go":{seq}#1', "go", '{"a": 1}', 60.0)
+
+
+def unsubscribed(execution_id: UUID, token: UUID, seq: int = 51) -> tuple[Any, ...]:
+    """A row of `emission/expire`."""
+    return (execution_id, token, seq, "step", 1, None, 'match:"go":50#1', 50)
+
+
+def emitted(operation: UUID, a: int = 1) -> tuple[Any, ...]:
+    """A row of `emission/emit`."""
+    return (operation, operation, "go", f'{{"a": {a}}}', f'{{"a": {a}}}')
+
+
+def streamed(execution_id: UUID, token: UUID, run: UUID, number: int = 1) -> tuple[Any, ...]:
+    """A row of `stream/send`."""
+    return (execution_id, token, run, number, 1, "chunk", "step", None, '"part"')
 
 
 def continued(execution_id: UUID, token: UUID, seq: int = 40) -> tuple[Any, ...]:
@@ -166,11 +189,6 @@ def continued(execution_id: UUID, token: UUID, seq: int = 40) -> tuple[Any, ...]
 def given_up(execution_id: UUID, token: UUID, child: UUID, seq: int = 31) -> tuple[Any, ...]:
     """A row of `child/expire`."""
     return (execution_id, token, seq, "step", 1, None, f'child:"flow"#{seq}', child)
-
-
-def doomed(execution_id: UUID, token: UUID, *children: UUID) -> tuple[Any, ...]:
-    """A row of `child/doom`."""
-    return (execution_id, token, "{" + ",".join(map(str, children)) + "}")
 
 
 def suspended(
@@ -224,14 +242,9 @@ def expired(execution_id: UUID, token: UUID, seq: int = 21, asked: int = 20) -> 
     return (execution_id, token, seq, "step", 1, None, f'input:"why"#{asked}', asked)
 
 
-def withdrawn(execution_id: UUID, token: UUID, seqs: str = "{20}") -> tuple[Any, ...]:
-    """A row of `input/withdraw`."""
-    return (execution_id, token, seqs)
-
-
 def iterated(execution_id: UUID, token: UUID, seq: int = 9, drops: str = "{1,2}") -> tuple[Any, ...]:
     """A row of `journal/compact`."""
-    return (execution_id, token, seq, "loop", 1, '{"round": 1}', drops)
+    return (execution_id, token, seq, "loop", 1, '{"round": 1}', drops, None, None)
 
 
 def failing(execution_id: UUID, token: UUID, seq: int = 8) -> tuple[Any, ...]:
@@ -257,7 +270,7 @@ async def cancel(connection: Connection, execution_id: UUID, operation: UUID) ->
         await run(connection, "execution/displace", execution_id, CANCELLING)
         (row,) = await run(connection, "execution/cancel", execution_id, operation, None, CANCELLING)
         if row["changed"]:
-            await run(connection, "child/tell", execution_id, '{"status":"cancelled"}', False, "why")
+            await run(connection, "child/tell", execution_id, '{"status":"cancelled"}', "why")
     return row
 
 

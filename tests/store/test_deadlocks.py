@@ -26,6 +26,13 @@ select c.execution_id, c.token, e.parent_id
   from durable.claim c join durable.execution e using (execution_id)
  where c.owner = $1
 """
+A_FEW_CHILDREN = """
+select execution_id, parent_id
+  from durable.execution
+ where parent_id is not null and ended_at is null
+ order by random()
+ limit 10
+"""
 A_CHILD = """
 select execution_id from durable.execution where parent_id is not null and ended_at is null order by random() limit 1
 """
@@ -45,8 +52,8 @@ class Client:
     async def act(self) -> None:
         """Do one thing."""
         often = (self.claim, self.claim, self.record, self.finish, self.suspend, self.release, self.send, self.bear)
-        people = (self.ask, self.close, self.provide)
-        family = (self.end_children, self.end_children, self.cancel_child)
+        people = (self.ask, self.close, self.provide, self.subscribe, self.emit)
+        family = (self.end_children, self.end_children, self.cancel_child, self.give_up)
         others = (self.fire, self.reap, self.watch, self.cancel, self.start, self.give_all_back, self.answer)
         await self.random.choice((*often, *people, *family, *others))()
 
@@ -98,10 +105,7 @@ class Client:
         worker = self.random.choice(self.workers)
         if claims := await self.claims_of(worker):
             seq, asked = self.random.randint(4000, 5000), self.random.randint(3000, 3005)
-            if self.random.random() < 0.5:
-                await rows.send(self.connection, worker.close, *(rows.expired(*claim, seq, asked) for claim in claims))
-            else:
-                await rows.send(self.connection, worker.withdraw, *(rows.withdrawn(*c, f"{{{asked}}}") for c in claims))
+            await rows.send(self.connection, worker.close, *(rows.expired(*claim, seq, asked) for claim in claims))
 
     async def provide(self) -> None:
         some = sorted(self.random.sample(self.ids, self.random.randint(1, len(self.ids))))
@@ -121,6 +125,25 @@ class Client:
         ends = [rows.finished(row["execution_id"], row["token"], None, row["parent_id"]) for row in found]
         if ends:
             await rows.send(self.connection, worker.finish, *sorted(ends, key=lambda end: end[0]))
+
+    async def subscribe(self) -> None:
+        worker, seq = self.random.choice(self.workers), self.random.randint(9000, 9999)
+        if claims := await self.claims_of(worker):
+            await rows.send(self.connection, worker.subscribe, *(rows.subscribed(*claim, seq) for claim in claims))
+
+    async def emit(self) -> None:
+        await rows.send(self.connection, self.workers[0].emit, rows.emitted(new_token(), self.random.randint(1, 2)))
+        await rows.run(self.connection, "emission/spread", self.random.randint(1, 10))
+        await rows.run(self.connection, "message/deliver_posted", self.random.randint(1, 50), 1 << 20)
+
+    async def give_up(self) -> None:
+        worker = self.random.choice(self.workers)
+        mine, seq = dict(await self.claims_of(worker)), self.random.randint(7000, 8000)
+        found = await self.connection.fetch(A_FEW_CHILDREN)
+        given = sorted((row["parent_id"], row["execution_id"]) for row in found if row["parent_id"] in mine)
+        lost = [rows.given_up(parent, mine[parent], child, seq + n) for n, (parent, child) in enumerate(given)]
+        if lost:
+            await rows.send(self.connection, worker.give_up, *lost)
 
     async def cancel_child(self) -> None:
         if child := await self.connection.fetchval(A_CHILD):

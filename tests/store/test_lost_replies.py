@@ -230,6 +230,37 @@ async def test_a_child_is_begun_once_and_its_end_told_once(world: World, cut: Cu
 
 
 @cuts
+async def test_an_event_is_emitted_once_and_a_wait_for_it_registered_once(world: World, cut: Cut) -> None:
+    (claim,) = await world.worker.born(world.direct)
+    (answer,) = await world.write(cut, world.worker.subscribe, rows.subscribed(*claim))
+    assert answer is not None
+    assert await world.direct.fetchval("select count(*) from durable.subscription") == 1
+    (answer,) = await world.write(cut, world.worker.emit, rows.emitted(new_token()))
+    assert answer is not None
+    assert await world.direct.fetchval("select count(*) from durable.emission") == 1
+    link = Link(world.proxy.dsn, "test")
+    fault = cut(world.proxy, rows.load("emission/spread").sql)
+    await link.fetch_surely(rows.load("emission/spread"), 10)
+    await link.close()
+    assert fault.struck == 1
+    posted = await world.direct.fetch("select execution_id, topic from durable.posted")
+    assert posted == [(claim[0], "match:50:go")]
+    (answer,) = await world.write(cut, world.worker.unsubscribe, rows.unsubscribed(*claim))
+    assert answer is not None
+    assert await world.journal(claim[0]) == [(50, world.worker.id), (51, world.worker.id)]
+
+
+@cuts
+async def test_what_a_body_tells_is_there_once_and_in_its_order(world: World, cut: Cut) -> None:
+    (claim,) = await world.worker.born(world.direct)
+    run = new_token()
+    answers = await world.write(cut, world.worker.stream, *(rows.streamed(*claim, run, number) for number in (1, 2, 3)))
+    assert None not in answers
+    told = await world.direct.fetch("select number from durable.stream order by position")
+    assert [row["number"] for row in told] == [1, 2, 3]
+
+
+@cuts
 async def test_an_execution_is_begun_afresh_once(world: World, cut: Cut) -> None:
     (claim,) = await world.worker.born(world.direct)
     await rows.send(world.direct, world.worker.record, rows.recorded(*claim))
@@ -247,12 +278,15 @@ async def test_a_child_that_is_given_up_is_doomed_once(world: World, cut: Cut) -
     children = [new_token(), new_token()]
     for seq, child in enumerate(children, 30):
         await rows.send(world.direct, world.worker.bear, rows.born(*parent, child, seq))
-    (answer,) = await world.write(cut, world.worker.give_up, rows.given_up(*parent, children[0], 32))
-    assert answer is not None
-    (answer,) = await world.write(cut, world.worker.doom, rows.doomed(*parent, *children))
-    assert answer is not None
-    doomed = await world.direct.fetch("select execution_id, undo from durable.doomed order by execution_id")
-    assert doomed == [(child, True) for child in sorted(children)]
+    token = new_token()
+    await world.worker.take(world.direct, token=token)
+    await rows.send(world.direct, world.worker.finish, rows.finished(children[1], token, 1, parent[0]))
+    for child, ended in zip(children, (False, True), strict=True):
+        (answer,) = await world.write(cut, world.worker.give_up, rows.given_up(*parent, child, 32 + ended))
+        assert answer["answered"] == ended
+    assert await world.direct.fetch("select execution_id, undo from durable.doomed") == [(children[0], True)]
+    refused = await rows.send(world.direct, world.worker.finish, rows.finished(children[0], token, 1, parent[0]))
+    assert refused == [], "its parent has gone on without it: it completes no more"
 
 
 async def test_a_parent_and_its_child_end_in_one_flush(world: World) -> None:
@@ -414,9 +448,7 @@ async def test_a_cancel_is_done_once_and_says_that_it_was_this_one(world: World,
 
 
 @cuts
-@pytest.mark.parametrize(
-    "name", ["execution/lock", "execution/displace", "execution/request_undo", "child/tell", "COMMIT;"]
-)
+@pytest.mark.parametrize("name", ["execution/lock", "execution/displace", "execution/request_undo", "COMMIT;"])
 async def test_a_request_to_undo_is_done_once_and_says_that_it_was_this_one(world: World, cut: Cut, name: str) -> None:
     # A worker has begun the ending before the reply is asked for again.
     (claim,) = await world.worker.born(world.direct)

@@ -52,9 +52,9 @@ with given as materialized (
     returning execution_id, seq
 ), born as (
     insert into durable.execution (execution_id, shape_id, started_by, created_at, due_at, deadline_at, version, priority, status,
-                                   workflow, queue, tags, parent_id, input)
+                                   workflow, queue, tags, parent_id, called, input)
     select child_id, shape_id, token, durable.clock(), durable.clock(), durable.clock() + make_interval(secs => timeout), version,
-           priority, 'pending', workflow, queue, tags::jsonb, execution_id, input::json
+           priority, 'pending', workflow, queue, tags::jsonb, execution_id, kind = 'waiting', input::json
       from held
      where (execution_id, seq) in (select execution_id, seq from recorded)
      order by child_id

@@ -9,12 +9,12 @@
 -- $7 known int8[]        those of the shapes with which it can, whatever was done already
 -- $8 judge int8[]        the shapes of its own definitions: what one of them has held it does not take again
 -- $9 held bool[]         for each queue: whether to look at what is held, too. Those refused here are passed one by one
--- Returns execution_id uuid, name text, shape_id int8, queue text, input json, tags text, crashes int2, begun bool, undo text, mail int4, parent_id uuid, held_by int8[], deadline_in float8
+-- Returns execution_id uuid, name text, shape_id int8, queue text, input json, tags text, crashes int2, begun bool, undo text, mail int4, parent_id uuid, called bool, held_by int8[], deadline_in float8
 --         held_by is null of what was not held, and empty where the deadline has passed since: all are asked anew, whether they can end it
 -- Locks   ready rows, skip locked: never waits. Not the execution rows: a skipped one would be forgotten until the next poll
 -- Index   ready_in_order, ready_suspects, ready_held, execution_pkey
 with suspected as materialized (
-    select r.execution_id, r.crashes, r.begun, e.undo, e.mail, e.parent_id, e.name, e.shape_id, e.queue, e.input, e.tags, e.deadline_at,
+    select r.execution_id, r.crashes, r.begun, e.undo, e.mail, e.parent_id, e.called, e.name, e.shape_id, e.queue, e.input, e.tags, e.deadline_at,
            case when r.ready_at < e.deadline_at and e.deadline_at <= durable.clock() then r.held_by[1:0] else r.held_by end as held_by
       from durable.ready r
       join durable.execution e on e.execution_id = any (array[r.execution_id])
@@ -28,7 +28,7 @@ with suspected as materialized (
     select r.*
       from unnest($3::text[], $4::int4[], $9::bool[]) as w(queue, want, held)
      cross join lateral (
-           select r.execution_id, r.crashes, r.begun, e.undo, e.mail, e.parent_id, e.name, e.shape_id, e.queue, e.input, e.tags, e.deadline_at,
+           select r.execution_id, r.crashes, r.begun, e.undo, e.mail, e.parent_id, e.called, e.name, e.shape_id, e.queue, e.input, e.tags, e.deadline_at,
                   case when r.ready_at < e.deadline_at and e.deadline_at <= durable.clock() then r.held_by[1:0] else r.held_by end as held_by
              from durable.ready r
              join durable.execution e on e.execution_id = any (array[r.execution_id])
@@ -43,7 +43,7 @@ with suspected as materialized (
     select r.*
       from unnest($3::text[], $4::int4[]) as w(queue, want)
      cross join lateral (
-           select r.execution_id, r.crashes, r.begun, e.undo, e.mail, e.parent_id, e.name, e.shape_id, e.queue, e.input, e.tags, e.deadline_at, r.held_by
+           select r.execution_id, r.crashes, r.begun, e.undo, e.mail, e.parent_id, e.called, e.name, e.shape_id, e.queue, e.input, e.tags, e.deadline_at, r.held_by
              from durable.ready r
              join durable.execution e on e.execution_id = any (array[r.execution_id])
             where r.queue = w.queue and r.shape_id = any ($5::int8[]) and r.crashes < 2 and r.held_by is null
@@ -60,6 +60,6 @@ with suspected as materialized (
     insert into durable.claim (execution_id, owner, token, claimed_at, crashes)
     select execution_id, $1::uuid, $2::uuid, durable.clock(), crashes from taken
 )
-select execution_id, name, shape_id, queue, input, tags::text as tags, crashes, begun, undo, mail, parent_id, held_by,
+select execution_id, name, shape_id, queue, input, tags::text as tags, crashes, begun, undo, mail, parent_id, called, held_by,
        extract(epoch from deadline_at - durable.clock())::float8 as deadline_in
   from taken

@@ -7,12 +7,12 @@
 -- Returns execution_id uuid, gone bool, undo text, mail bool
 -- Locks   nothing
 -- Index   claim_pkey, execution_pkey
-select g.execution_id, c.execution_id is null as gone, e.undo, e.mail > g.seen as mail
+select g.execution_id, c.execution_id is null as gone, coalesce(e.undo, case when e.given_up then 'its parent waits for it no more' end) as undo, e.mail > g.seen as mail
   from unnest($1::uuid[], $2::uuid[], $3::int4[]) as g(execution_id, token, seen)
   left join lateral (
        select c.execution_id from durable.claim c where c.execution_id = g.execution_id and c.token = g.token offset 0
   ) c on true
   left join lateral (
-       select e.undo, e.mail from durable.execution e where e.execution_id = g.execution_id offset 0
+       select e.undo, e.given_up, e.mail from durable.execution e where e.execution_id = g.execution_id offset 0
   ) e on true
- where c.execution_id is null or e.undo is not null or e.mail > g.seen
+ where c.execution_id is null or e.undo is not null or e.given_up or e.mail > g.seen

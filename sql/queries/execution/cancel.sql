@@ -23,6 +23,8 @@ with target as materialized (
     update durable.input
        set status = 'withdrawn', closed_at = durable.clock(), remind_at = null
      where execution_id = (select execution_id from target) and status = 'pending'
+), unsubscribed as (
+    delete from durable.subscription where execution_id = (select execution_id from target)
 ), listed as (
     insert into durable.ended (created_at, ended_at, execution_id, workflow, status)
     select created_at, durable.clock(), execution_id, workflow, 'cancelled' from target

@@ -16,19 +16,20 @@
 -- $12 seconds float4[]
 -- $13 reason text[]         that of a cancel; null otherwise
 -- $14 parent_id uuid[]      null for what has no parent
--- $15 told text[]           what the parent is told, JSON; null as well
--- $16 children text[]       those that are to be cancelled, each an array: {...}; null for none
--- $17 asked bool[]          whether it has asked people something; null for no
--- $18 worker_id uuid
--- $19 from_status text[]    the stored statuses from which it may end
+-- $15 topic text[]          on which the parent is told; null as well
+-- $16 told text[]           what it is told, JSON; null when that is only that it has ended
+-- $17 children text[]       those that are to be cancelled, each an array: {...}; null for none
+-- $18 asked bool[]          whether it has asked people something, or waits for what is in events; null for no
+-- $19 worker_id uuid
+-- $20 from_status text[]    the stored statuses from which it may end
 -- Returns n int8, watchers uuid[], parent_queue text
 -- Locks   rows of the executions and of their parents in ascending order, then their claims, then what they have asked, then wake rows
 -- Index   execution_pkey, claim_pkey, journal_pkey, input_pkey, message_once, wake_pkey
 with given as materialized (
     select * from unnest($1::uuid[], $2::uuid[], $3::text[], $4::int4[], $5::json[], $6::int4[], $7::text[], $8::text[], $9::int4[], $10::json[],
-                         $11::json[], $12::float4[], $13::text[], $14::uuid[], $15::text[], $16::text[], $17::bool[])
+                         $11::json[], $12::float4[], $13::text[], $14::uuid[], $15::text[], $16::text[], $17::text[], $18::bool[])
                   with ordinality as g(execution_id, token, status, result_seq, failure, seq, path, kind, attempt, value, error, seconds, reason,
-                                       parent_id, told, children, asked, n)
+                                       parent_id, topic, told, children, asked, n)
 ), family as materialized (
     select f.execution_id
       from (select execution_id from given where (select count(parent_id) from given) > 0
@@ -40,10 +41,10 @@ with given as materialized (
       from family f
      cross join lateral (select from durable.execution e where e.execution_id = f.execution_id for no key update) e
 ), locked as materialized (
-    select g.*, e.released_by, e.status as stored_status, e.watchers, e.undo
+    select g.*, e.released_by, e.status as stored_status, e.watchers, e.undo, e.given_up
       from given g
      cross join lateral (
-           select e.released_by, e.status, e.watchers, e.undo from durable.execution e where e.execution_id = g.execution_id for no key update
+           select e.released_by, e.status, e.watchers, e.undo, e.given_up from durable.execution e where e.execution_id = g.execution_id for no key update
      ) e
      where (select count(*) from kin) >= 0
 ), held as materialized (
@@ -52,10 +53,10 @@ with given as materialized (
      cross join lateral (
            select from durable.claim c where c.execution_id = l.execution_id and c.token = l.token for update
      ) c
-     where l.stored_status = any ($19::text[]) and (l.undo is null or l.status <> 'completed')
+     where l.stored_status = any ($20::text[]) and ((l.undo is null and not l.given_up) or l.status <> 'completed')
 ), recorded as (
     insert into durable.journal as j (execution_id, seq, attempt, recorded_at, worker_id, seconds, kind, path, value, error)
-    select execution_id, seq, attempt, durable.clock(), $18::uuid, seconds, kind, path,
+    select execution_id, seq, attempt, durable.clock(), $19::uuid, seconds, kind, path,
            value, error
       from held
      where seq is not null
@@ -80,18 +81,25 @@ with given as materialized (
     update durable.input
        set status = 'withdrawn', closed_at = durable.clock(), remind_at = null
      where execution_id = any (array(select execution_id from sure where asked)) and status = 'pending'
+), unsubscribed as (
+    delete from durable.subscription where execution_id = any (array(select execution_id from sure where asked))
 ), doomed as (
     insert into durable.doomed (execution_id, doomed_at, undo, reason)
-    select d.child, durable.clock(), true, 'its parent has ended' from (select unnest(children::uuid[]) as child from sure) d order by d.child
+    select d.child, durable.clock(), true, 'its parent has ended'
+      from (select unnest(children::uuid[]) as child from sure
+            union
+            select c.execution_id from durable.execution c
+             where c.parent_id = any (array(select execution_id from sure where undo is not null or given_up)) and c.ended_at is null) d
+     order by d.child
         on conflict (execution_id) do nothing
 ), told as materialized (
     select count(d.outcome) as count
       from (select array_agg(parent_id order by parent_id, execution_id) as ids,
-                   array_agg('child:' || execution_id order by parent_id, execution_id) as topics,
+                   array_agg(topic order by parent_id, execution_id) as topics,
                    array_agg('c:' || execution_id order by parent_id, execution_id) as onces,
                    array_agg(told order by parent_id, execution_id) as payloads
               from sure
-             where told is not null and parent_id not in (select execution_id from sure)
+             where parent_id is not null and parent_id not in (select execution_id from sure)
             having count(*) > 0) as g
      cross join lateral durable.deliver(g.ids, g.topics, g.onces, g.payloads) d
 )

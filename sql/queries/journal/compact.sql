@@ -8,13 +8,15 @@
 -- $5 iterations int4[]     how many are over
 -- $6 value json[]          the data after the last of them
 -- $7 drops text[]          the numbers of the records to be taken away, each as an array: {4,5,6}
--- $8 worker_id uuid
+-- $8 asked text[]          what the iteration has asked or listened for and nobody waits for any more, as arrays; null for nothing
+-- $9 children text[]       children that nobody waits for any more, likewise
+-- $10 worker_id uuid
 -- Returns n int8
 -- Locks   claim rows for key share, in ascending order: a takeover waits for the record, or the record finds the claim gone
 -- Index   claim_pkey, journal_pkey
 with given as materialized (
-    select * from unnest($1::uuid[], $2::uuid[], $3::int4[], $4::text[], $5::int4[], $6::json[], $7::text[])
-                  with ordinality as g(execution_id, token, seq, path, iterations, value, drops, n)
+    select * from unnest($1::uuid[], $2::uuid[], $3::int4[], $4::text[], $5::int4[], $6::json[], $7::text[], $8::text[], $9::text[])
+                  with ordinality as g(execution_id, token, seq, path, iterations, value, drops, asked, children, n)
 ), held as materialized (
     select g.*, c.crashes
       from given g
@@ -37,11 +39,24 @@ with given as materialized (
      where j.execution_id = any (array[h.execution_id]) and j.seq = any (h.drops::int4[])
 ), recorded as (
     insert into durable.journal as j (execution_id, seq, attempt, recorded_at, worker_id, seconds, kind, path, value)
-    select execution_id, seq, iterations, durable.clock(), $8::uuid, 0, 'iterated', path, value
+    select execution_id, seq, iterations, durable.clock(), $10::uuid, 0, 'iterated', path, value
       from held
         on conflict (execution_id, seq) do update set seq = excluded.seq
            where (j.path, j.kind, j.attempt) = (excluded.path, excluded.kind, excluded.attempt)
     returning execution_id, seq
+), withdrawn as (
+    update durable.input i
+       set status = 'withdrawn', closed_at = durable.clock(), remind_at = null
+      from (select execution_id, unnest(asked::int4[]) as seq from held where asked is not null) a
+     where i.execution_id = any (array[a.execution_id]) and i.seq = a.seq and i.status = 'pending'
+), unsubscribed as (
+    delete from durable.subscription s
+     using (select execution_id, unnest(asked::int4[]) as seq from held where asked is not null) a
+     where s.execution_id = any (array[a.execution_id]) and s.seq = a.seq
+), doomed as (
+    insert into durable.doomed (execution_id, doomed_at, undo, reason)
+    select d.child, durable.clock(), true, 'its parent waits for it no more' from (select unnest(children::uuid[]) as child from held) d order by d.child
+        on conflict (execution_id) do nothing
 )
 select n
   from (select n, (execution_id, seq) in (select execution_id, seq from recorded) as written from held offset 0) as answer

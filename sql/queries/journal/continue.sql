@@ -38,6 +38,8 @@ with given as materialized (
     update durable.input
        set status = 'withdrawn', closed_at = durable.clock(), remind_at = null
      where execution_id = any (array(select execution_id from held)) and status = 'pending'
+), unsubscribed as (
+    delete from durable.subscription where execution_id = any (array(select execution_id from held))
 ), doomed as (
     insert into durable.doomed (execution_id, doomed_at, undo, reason)
     select d.child, durable.clock(), true, 'its parent waits for it no more' from (select unnest(children::uuid[]) as child from held) d order by d.child

@@ -33,5 +33,5 @@ with given as materialized (
 select (select count(*) from woken) as fired,
        (select array_agg(distinct queue) from woken) as queues,
        extract(epoch from (select min(due_at) from durable.wake where due_at > durable.clock() and due_at < 'infinity') - durable.clock())::float8 as next_in,
-       exists (select from durable.posted where refused is null) as posted,
+       exists (select from durable.posted where refused is null) or exists (select from durable.emission where not spread) as posted,
        exists (select from durable.doomed) as doomed

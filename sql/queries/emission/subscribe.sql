@@ -1,0 +1,18 @@
+-- Record waits for what is in events, each under its claim. Sent again, it finds itself done.
+--
+-- $1  execution_id uuid[]   in ascending order
+-- $2  token uuid[]
+-- $3  seq int4[]
+-- $4  path text[]
+-- $5  attempt int4[]
+-- $6  delay float8[]        seconds until nobody waits any more, null for none
+-- $7  key text[]
+-- $8  name text[]           of the event
+-- $9  match text[]          a JSON object
+-- $10 lookback float8[]     seconds before now that count as well, null for none
+-- $11 worker_id uuid
+-- Returns n int8, posted bool
+--         posted: something was emitted before, and is to be delivered
+-- Locks   rows of topic in ascending order; then claim rows for key share, in ascending order
+-- Index   topic_pkey, claim_pkey, journal_pkey, emission_of_topic, subscription_pkey
+select n, posted from durable.subscribe($1::uuid[], $2::uuid[], $3::int4[], $4::text[], $5::int4[], $6::float8[], $7::text[], $8::text[], $9::text[], $10::float8[], $11::uuid)

@@ -1,0 +1,220 @@
+"""Following executions on a real engine: steps, progress and chunks are pushed, in order, from any place, through crashes."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+import durable
+from durable import (
+    Durable,
+    LifeEvent,
+    NonRetryable,
+    Retry,
+    UnknownExecution,
+    UsageError,
+    Workflow,
+    context,
+    days,
+    seconds,
+)
+from durable.testing import run
+from tests.client.test_waiting import GUARD, checked
+
+__all__ = ["checked"]
+
+Flow = Workflow[Any, Any]
+
+
+def told(event: LifeEvent) -> tuple[Any, ...]:
+    """What is the same every time."""
+    return (event.kind, event.path, event.message if event.kind in ("ended", "progress") else event.value)
+
+
+async def follow(engine: Durable, id: str, after: str | None = None) -> list[LifeEvent]:
+    async with asyncio.timeout(GUARD):
+        return [event async for event in engine.events(id, after)]
+
+
+def writer() -> Flow:
+    workflow = Flow("flow")
+
+    @workflow.step
+    async def write(data: Any) -> str:
+        for number in range(3):
+            await context().stream.send({"part": number})
+            context().progress(number / 2, f"{number} of 2")
+        return "all"
+
+    @workflow.step
+    def count(text: str) -> int:
+        context().progress(1.0)
+        return len(text)
+
+    return workflow
+
+
+LIFE = [
+    *[event for n in range(3) for event in (("chunk", "write", {"part": n}), ("progress", "write", f"{n} of 2"))],
+    ("completed", "write", "all"),
+    ("progress", "count", None),
+    ("completed", "count", 3),
+    ("ended", "", "completed"),
+]
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+async def test_the_life_of_an_execution_is_told_in_its_order_to_readers_here_and_elsewhere(
+    checked: str, elsewhere: bool
+) -> None:
+    workflow = writer()
+    async with (
+        Durable(checked, workflows=[workflow]) as engine,
+        Durable(checked, workflows=[workflow], worker=False) as client,
+    ):
+        handle = await client.start(workflow, 1)
+        events = await follow(client if elsewhere else engine, handle.id)
+        assert [told(event) for event in events] == LIFE
+        for place, event in enumerate(events[:-1]):
+            rest = await follow(client, handle.id, event.position)
+            assert [told(event) for event in rest] == LIFE[place + 1 :], "it can be gone on with from any place"
+
+
+async def test_events_are_pushed_to_other_processes_and_not_only_found_by_polling(
+    checked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("durable.following.LOOK_EVERY", 60.0)
+    workflow, seen = Flow("flow"), [asyncio.Event() for _ in range(3)]
+
+    @workflow.step
+    async def write(data: Any) -> None:
+        await durable.wait_for_event("go")  # until it is followed
+        for event in seen:
+            await context().stream.send(1)
+            await event.wait()
+
+    async with (
+        Durable(checked, workflows=[workflow]) as engine,
+        Durable(checked, workflows=[workflow], worker=False) as client,
+    ):
+        handle = await engine.start(workflow, 1)
+        left = iter(seen)
+        async with asyncio.timeout(GUARD):
+            async for event in client.events(handle.id):
+                if event.kind == "waiting":
+                    await asyncio.sleep(0.2)  # until the worker has heard of us
+                    await handle.send_event("go")
+                elif event.kind == "chunk":
+                    next(left).set()
+        assert next(left, None) is None
+
+
+async def test_chunks_of_a_failed_attempt_are_withdrawn(checked: str) -> None:
+    workflow = Flow("flow")
+
+    @workflow.step(retry=Retry(2, delay=seconds(0.01)))
+    async def write(data: Any) -> None:
+        await context().stream.send(context().attempt)
+        if context().attempt == 1:
+            raise ValueError("no")
+
+    async with Durable(checked, workflows=[workflow]) as engine:
+        handle = await engine.start(workflow, 1)
+        events = [told(event) for event in await follow(engine, handle.id)]
+    assert events == [
+        ("chunk", "write", 1),
+        ("retrying", "write", None),
+        ("withdrawn", "write", None),
+        ("chunk", "write", 2),
+        ("completed", "write", None),
+        ("ended", "", "completed"),
+    ]
+
+
+async def test_chunks_of_a_run_that_was_cut_off_are_withdrawn(checked: str) -> None:
+    workflow, block = Flow("flow"), True
+
+    @workflow.step
+    async def write(data: Any) -> None:
+        await context().stream.send("first" if block else "again")
+        if block:
+            await asyncio.sleep(60)
+
+    async with Durable(checked, workflows=[workflow], drain=seconds(0)) as engine:
+        handle = await engine.start(workflow, 1, id="x")
+        async with asyncio.timeout(GUARD):
+            async for event in handle.events():
+                place = event.position
+                break
+    block = False
+    async with Durable(checked, workflows=[workflow]) as engine:
+        events = [told(event) for event in await follow(engine, "x", place)]
+    assert events == [
+        ("withdrawn", "write", None),
+        ("chunk", "write", "again"),
+        ("completed", "write", None),
+        ("ended", "", "completed"),
+    ]
+
+
+async def test_concurrent_steps_and_waits_are_told_of_too(checked: str) -> None:
+    workflow = Flow("flow")
+    each = workflow.foreach("each", items=lambda data: list(range(20)), concurrency=10, on_error="continue")
+
+    @each.step
+    async def one(data: Any, item: int) -> int:
+        if item == 7:
+            raise NonRetryable("no")
+        await durable.run(str, item)
+        await context().stream.send(item)
+        return item
+
+    @workflow.step
+    async def wait(data: Any) -> Any:
+        return await durable.wait_for_event("go", timeout=days(1))
+
+    async with Durable(checked, workflows=[workflow]) as engine:
+        handle = await engine.start(workflow, 1)
+        events: list[LifeEvent] = []
+        async with asyncio.timeout(GUARD):
+            async for event in handle.events():
+                events.append(event)
+                if event.kind == "waiting":
+                    await handle.send_event("go", "on")
+    assert sorted(e.value for e in events if e.kind == "chunk") == [n for n in range(20) if n != 7]
+    paths = [(e.kind, e.path) for e in events]
+    assert len(paths) == len(set(paths)), "each is told of once"
+    assert ("failed", "each[7]/one") in paths
+    assert {kind for kind, path in paths if path == "wait"} == {"waiting", "answered", "completed"}
+
+
+async def test_what_cannot_be_told_or_followed_is_refused(checked: str) -> None:
+    workflow = Flow("flow")
+
+    @workflow.step
+    async def write(data: Any) -> list[str]:
+        said: list[str] = []
+        for act in (lambda: context().stream.send(object()), lambda: context().progress(2)):
+            try:
+                if (awaited := act()) is not None:
+                    await awaited
+            except durable.DurableError as error:
+                said.append(type(error).__name__)
+        return said
+
+    async with Durable(checked, workflows=[workflow]) as engine:
+        handle = await engine.start(workflow, 1)
+        assert await handle.result(GUARD) == ["EncodeError", "UsageError"]
+        with pytest.raises(UnknownExecution):
+            await follow(engine, "nobody")
+        with pytest.raises(UsageError, match="position"):
+            await follow(engine, handle.id, "nonsense")
+
+
+async def test_in_memory_what_was_told_is_kept_with_the_run() -> None:
+    ended = await run(writer(), 1)
+    assert [(t.kind, t.path, t.value) for t in ended.told if t.kind == "chunk"] == [
+        ("chunk", "write", f'{{"part":{n}}}') for n in range(3)
+    ]
