@@ -26,6 +26,8 @@ T = TypeVar("T")
 Args = TypeVarTuple("Args")
 
 _ONCE = Retry()
+MATCH_KEY_BYTES_MAX = 200
+MATCH_KEYS_MAX = 8  # with their names they stand in an index
 LOOKBACK_MAX = timedelta(hours=1)  # as long as emissions are kept
 NOTHING_GIVEN: Any = object()  # no timeout_value: None is a value like any other
 
@@ -177,14 +179,21 @@ def _listening(name: str, match: Mapping[str, Any] | None, lookback: timedelta |
     if match is None:
         raise UsageError("lookback is for waits with a match=. An event that is sent to an execution is kept anyway.")
     for key, value in match.items():
-        check_name(key, "a key to match")
+        if len(check_name(key, "a key to match").encode()) > MATCH_KEY_BYTES_MAX:
+            raise UsageError(f"{key!r} is too long to match by. Give at most {MATCH_KEY_BYTES_MAX} bytes.")
         if isinstance(value, str):
             check_name(value, "a text to match")
         elif not isinstance(value, bool | int | float):
             raise UsageError(f"match has {value!r} under {key!r}. Give texts, numbers and truths.")
     if lookback is not None and not timedelta(0) <= lookback <= LOOKBACK_MAX:
         raise UsageError(f"lookback is {lookback!r}. Emissions are kept for an hour: give a timedelta up to that.")
-    text = json.dumps(dict(match), ensure_ascii=False, sort_keys=True, allow_nan=False)
+    # 20.0 is 20: what is equal is to be found, and to be the same wait.
+    plain = {
+        key: int(value) if isinstance(value, float) and value.is_integer() else value for key, value in match.items()
+    }
+    if len(plain) > MATCH_KEYS_MAX:
+        raise UsageError(f"match has {len(plain)} keys. Give at most {MATCH_KEYS_MAX}.")
+    text = json.dumps(plain, ensure_ascii=False, sort_keys=True, allow_nan=False)
     return Listening(name, text, None if lookback is None else lookback.total_seconds())
 
 

@@ -129,8 +129,15 @@ class Following:
             "journal/read", [self._id], self._id, place.low, PAGE + len(place.beyond)
         )
         told = await self._executions.fetch("stream/read", self._id, place.told, PAGE)
-        rows: list[Row] = [row for row in records if row["seq"] not in place.beyond]
-        return sorted([*rows, *told], key=_when)
+        new: list[Row] = [row for row in records if row["seq"] not in place.beyond]
+        # Of a full page the rest is not known: what is later than its end must wait for that.
+        ends = [
+            _when(page[-1])[0]
+            for page, most in ((records, PAGE + len(place.beyond)), (told, PAGE))
+            if len(page) == most
+        ]
+        rows = sorted([*new, *told], key=_when)
+        return rows if not ends else [row for row in rows if _when(row)[0] <= min(ends)]
 
     def _event(self, row: Row, place: Place) -> Iterator[LifeEvent]:
         if "sent_at" in row.keys():  # type: ignore[attr-defined] # noqa: SIM118 - a row is no mapping

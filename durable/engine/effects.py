@@ -282,7 +282,8 @@ class Effects:
             if key not in self._asked and records[-1].attempt == self._attempt
         }
         for key, known in self._asked.items():
-            if left and not known and (found := left.get(_label(key))) is not None:
+            found = left.get(_label(key)) if left and not known else None
+            if found is not None and found.partition(":")[0] != key.partition(":")[0]:
                 return JournalMismatch(
                     f"the body of {self._path!r} was changed while it was waiting: expected {key.partition('#')[0]}, found "
                     f"{found.partition('#')[0]} in the journal. Bring the old code back, or give the new wait another name."

@@ -72,7 +72,7 @@ async def go_on(run: Interpreter, failure: Failure) -> Outcome:
             status = Status.COMPENSATED
     last = run.definition.on_failure
     if last is not None:
-        done = await _undo(run, _begun_last(run) or last.name, last, Value(run.subject.input, 0))
+        done = await _undo(run, _begun_last(run) or last.name, last, run.input())
         if isinstance(done, Blocked):
             return done
     return Failed(failure, status=status)

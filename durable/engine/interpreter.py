@@ -129,7 +129,7 @@ class Interpreter:
         if subject.deadline_passed:
             return await self.deadline_exceeded()
         try:
-            value = await self.block(self.definition.body, "", self._input(), self.root, hold=True)
+            value = await self.block(self.definition.body, "", self.input(), self.root, hold=True)
         except NodeFailed as failed:
             return await ending.begin(self, failed.failure, failed.records)
         if isinstance(value, Blocked):
@@ -148,7 +148,7 @@ class Interpreter:
         """End an execution for a reason that is not in its flow."""
         return await ending.begin(self, failure, [])
 
-    def _input(self) -> Value:
+    def input(self) -> Value:
         """The data that the execution begins with."""
         afresh = self.subject.history.begun_afresh
         return Value(self.subject.input, 0) if afresh is None else Value(afresh.value or "null", afresh.seq)
@@ -443,12 +443,13 @@ class Interpreter:
         history = self.subject.history
         for wait in history.in_vain():
             key = wait.key or ""
+            if history.open.pop((wait.path, key), None) is None:
+                continue  # another strand has done it meanwhile
             record = Record(history.take_seq(), wait.path, "expired", wait.attempt, key=key)
             if key.startswith(CHILD):
                 record.dooms = msgspec.json.decode(wait.value or "", type=UUID)
             else:
                 record.closes = wait.seq
-            history.open.pop((wait.path, key))  # whatever comes of it, it is not taken back again here
             with contextlib.suppress(AnsweredMeanwhile):
                 await self.journal.record(record)
                 history.add(record)

@@ -53,7 +53,12 @@ class Stream:
                 "stream.send() is for the body of an async step. In a thread there is context().progress()."
             )
         self._tell("chunk", None, self._interpreter.runner.codec.encode(chunk))
+        task = asyncio.current_task()
+        before = 0 if task is None else task.cancelling()
+        await asyncio.sleep(0)  # a body that only sends is to hear of its cancellation, too
         await self._interpreter.journal.drain_stream(UNWRITTEN_MAX)
+        if task is not None and task.cancelling() > before:
+            raise asyncio.CancelledError  # which waiting for a write has outlasted
 
     def progress(self, fraction: float, message: str | None) -> None:
         """See `Context.progress`."""

@@ -7,7 +7,6 @@ expires by one that takes back what it has asked or begun.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -34,6 +33,8 @@ if TYPE_CHECKING:
     from durable.engine.effects import Effects
 
 _encode = msgspec.json.Encoder().encode
+
+ON_ITS_WAY = 0.01  # seconds until it is looked again
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +126,11 @@ class _Waiting:
                     await self._given()
                     if wanted.answer is None and not await self._has_ended():
                         record = self._expiry()
-                        with contextlib.suppress(AnsweredMeanwhile):  # by an answer that is there now
+                        try:
                             await effects.write(record)
+                        except AnsweredMeanwhile:  # by what is there now, or on its way
+                            await effects.run.journal.pause(ON_ITS_WAY)
+                        else:
                             return _expired(record)
                 return await self._consume([(message.topic, message.payload) for message in wanted.answer])
         finally:

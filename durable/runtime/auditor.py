@@ -61,7 +61,7 @@ class Auditor:
             if owned is not None and row["undo"] is not None:
                 owned.ask_to_undo(row["undo"])
             if owned is not None and row["mail"] > owned.inbox.seen:
-                await owned.fetch_mail()
+                await owned.fetch_mail(row["mail"])
         strays = {
             (execution_id, token)
             for execution_id, token in tokens.items()

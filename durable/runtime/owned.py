@@ -289,6 +289,8 @@ class Owned:
         self.streamed.append(write)
 
     def _streamed(self, done: asyncio.Future[Row | None]) -> None:
+        while self.streamed and self.streamed[0].is_written:
+            self.streamed.popleft()
         if not done.cancelled() and done.exception() is None:
             self.supervisor.followers.moved(self.execution_id)
 
@@ -303,9 +305,9 @@ class Owned:
         row = await self.supervisor.fetch_end(execution_id)
         return None if row is None else _told(Ended(row["status"], row["result"], row["error"], row["reason"]))
 
-    async def fetch_mail(self) -> None:
-        """See `Journal`."""
-        await self.supervisor.fetch_mail(self)
+    async def fetch_mail(self, mail: int = 0) -> None:
+        """See `Journal`. All up to number *mail* were sent before this."""
+        await self.supervisor.fetch_mail(self, mail)
 
     async def seconds_until(self, when: datetime) -> float:
         """See `Journal`."""
@@ -329,7 +331,9 @@ class Owned:
             answer = await write.settled(self._goes_on_elsewhere)
             if answer is None:
                 raise self._lost()
-            if record.closes is not None and answer.get("answered"):
+            if (record.closes is not None or record.dooms is not None) and answer["answered"]:
+                if (record.key or "").startswith(MATCH):
+                    self.supervisor.deliver_posted()
                 raise AnsweredMeanwhile
             if record.asks is not None:
                 self.supervisor.asked(record.asks.remind_every)

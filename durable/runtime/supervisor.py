@@ -561,18 +561,17 @@ class Supervisor:
                 return
             if row["undo"] is not None:
                 owned.ask_to_undo(row["undo"])
-            if row["mail"]:
-                await self.fetch_mail(owned)
+            await self.fetch_mail(owned, row["mail"] or 0)
 
     async def _ask(self, owned: Owned) -> Row | None:
         """What became of a claim: nothing, if there is no row. Raises what `Link.fetch` raises."""
         rows = await self._link.fetch(load("claim/told"), [owned.execution_id], [owned.token], [owned.inbox.seen])
         return rows[0] if rows else None
 
-    async def fetch_mail(self, owned: Owned) -> None:
-        """Put into the inbox what was sent since it was looked into last."""
+    async def fetch_mail(self, owned: Owned, mail: int = 0) -> None:
+        """Put into the inbox what was sent since it was looked into last. All up to number *mail* were sent before this."""
         found = await read_messages(self._link, [owned.execution_id], owned.inbox.seen)
-        owned.inbox.put(map(_message, found[owned.execution_id]))
+        owned.inbox.put(map(_message, found[owned.execution_id]), mail)
 
     async def fetch_end(self, execution_id: UUID) -> Row | None:
         """How an execution has ended; None while it has not."""

@@ -77,6 +77,12 @@ class Write:
                     self.done = self.done.get_loop().create_future()
 
     @property
+    def is_written(self) -> bool:
+        """Whether it is durable, and says so."""
+        done = self.done
+        return done.done() and not done.cancelled() and done.exception() is None and done.result() is not None
+
+    @property
     def wanted(self) -> bool:
         """Whether anybody may still wait for it."""
         return self.kept or not self.done.cancelled()

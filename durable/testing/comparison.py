@@ -11,6 +11,7 @@ come shows there longer than why they came no further.
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
@@ -24,6 +25,7 @@ from durable.testing.memory import Run
 
 Essence: TypeAlias = tuple[str, str]
 
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 TOO_MANY = "durable.errors.TooManyFailures"
 GOTO_REFUSED = "durable.errors.GotoRefused"
 
@@ -73,7 +75,7 @@ class _Told:
         self._names = {_told_for(path, failed): f"that of {path!r}" for path in reasons}
         self.failure = None if run.failure is None else self._name(run.failure)
         by_chance = {r.seq for r in run.records if any(_inside(r.path, path) for path in raced)}
-        certain = [record for record in run.records if record.seq not in by_chance]
+        certain = [record for record in run.records if record.seq not in by_chance and not _is_glance(record)]
         began = next((record.seq for record in run.records if record.kind == "failing"), math.inf)
         self.undone_by_chance = any(seq > began for seq in by_chance)
         self.records = Counter(self._essentials(record) for record in certain if record.kind != "failing")
@@ -96,10 +98,12 @@ class _Told:
     def _essentials(self, record: Record) -> tuple[Any, ...]:
         """Not the times, nor the order in which concurrent bodies finished."""
         failure = str(self._name(record.failure)) if record.error else ""
-        value, target = record.value or "", record.target or ""
+        value, target, key = record.value or "", record.target or "", record.key or ""
+        if key:  # ids of children derive from that of the execution
+            value, key = _UUID.sub("<id>", value), _UUID.sub("<id>", key)
         return (
             record.path,
-            record.key or "",
+            key,
             record.attempt,
             record.kind,
             value,
@@ -107,6 +111,11 @@ class _Told:
             failure,
             record.delay is None,
         )
+
+
+def _is_glance(record: Record) -> bool:
+    """Whether it says that a child had not ended when somebody asked: that is chance."""
+    return record.kind == "waiting" and (record.key or "").startswith("result:")
 
 
 def _told_for(path: str, failed: Mapping[str, Essence]) -> Essence | None:

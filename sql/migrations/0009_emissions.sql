@@ -19,19 +19,22 @@ comment on table durable.keyset is 'By which keys waits for a topic have matched
 create table durable.subscription (
     execution_id uuid        not null,
     seq          int         not null,
-    since        timestamptz not null,
+    since        timestamptz,
+    known        pg_snapshot not null,
     topic        text        not null,
     keyset       text[]      not null,
     digest       text        not null,
     primary key (execution_id, seq)
 );
-comment on column durable.subscription.since is 'Emissions before this are not for it.';
+comment on column durable.subscription.known is 'What was committed before it: that is not for it, unless it looks back.';
+comment on column durable.subscription.since is 'Until when it looks back; null when it does not.';
 create index subscription_by_match on durable.subscription (topic, keyset, digest);
 
 create table durable.emission (
     emission_id bigint      not null generated always as identity primary key,
     operation   uuid        not null,
     emitted_at  timestamptz not null,
+    emitted_by  xid8        not null default pg_current_xact_id(),
     spread      boolean     not null default false,
     topic       text        not null,
     keys        jsonb       not null,
@@ -43,11 +46,14 @@ create index emission_to_spread on durable.emission (emission_id) where not spre
 create index emission_of_topic on durable.emission (topic, emission_id) where spread;
 create index emission_by_age on durable.emission (emitted_at) where spread;
 
+create index posted_of_execution on durable.posted (execution_id, once);
+
 -- The values under some keys, in the order of the keys, as one short text.
 create function durable.digest(keys jsonb, keyset text[])
     returns text
     language sql immutable parallel safe
-as $$ select md5((select coalesce(string_agg((keys -> k)::text, ',' order by n), '') from unnest(keyset) with ordinality as g(k, n))) $$;
+as $$ select md5((select coalesce(string_agg(case jsonb_typeof(keys -> k) when 'number' then trim_scale((keys ->> k)::numeric)::text else (keys -> k)::text end, ',' order by n), '')
+                         from unnest(keyset) with ordinality as g(k, n))) $$;
 
 -- What of a payload can be matched: nothing when there is a NUL in it, which jsonb cannot hold.
 create function durable.keys_of(payload json)
@@ -112,7 +118,8 @@ begin
         ), found as (
             delete from durable.subscription s
              using matching m
-             where s.topic = one.topic and s.keyset = m.keyset and s.digest = m.digest and s.since <= one.emitted_at
+             where s.topic = one.topic and s.keyset = m.keyset and s.digest = m.digest
+               and (not pg_visible_in_snapshot(one.emitted_by, s.known) or s.since <= one.emitted_at)
             returning s.execution_id, s.seq
         )
         insert into durable.posted (execution_id, topic, once, payload)
@@ -167,8 +174,8 @@ begin
     ), known as (
         insert into durable.keyset (topic, keyset) select distinct name, keyset from fresh order by name, keyset on conflict do nothing
     ), subscribed as (
-        insert into durable.subscription (execution_id, seq, since, topic, keyset, digest)
-        select execution_id, seq, durable.clock() - make_interval(secs => coalesce(lookback, 0)), name, keyset, durable.digest(match::jsonb, keyset)
+        insert into durable.subscription (execution_id, seq, since, known, topic, keyset, digest)
+        select execution_id, seq, durable.clock() - make_interval(secs => lookback), pg_current_snapshot(), name, keyset, durable.digest(match::jsonb, keyset)
           from fresh
          where payload is null
     ), sent as (
@@ -180,5 +187,52 @@ begin
      where (h.execution_id, h.seq) in (select execution_id, seq from recorded)
         or exists (select from durable.journal j
                     where j.execution_id = h.execution_id and j.seq = h.seq and (j.path, j.kind, j.attempt, j.key) = (h.path, 'waiting', h.attempt, h.key));
+end;
+$$;
+
+-- Record that nothing that matches was emitted in time, each under its claim, and stop to wait for it; unless something was: what
+-- was found for it and is on its way, or was emitted and is not spread yet, is its answer.
+create function durable.unsubscribe(ids uuid[], tokens uuid[], seqs int[], paths text[], attempts int[], errors json[], keys text[],
+                                    subscribed int[], worker_id uuid)
+    returns table (n bigint, answered boolean)
+    language plpgsql
+as $$
+#variable_conflict use_column
+begin
+    perform durable.lock_topics(array(
+        select s.topic from unnest(ids, subscribed) as g(execution_id, subscribed)
+          join durable.subscription s on s.execution_id = g.execution_id and s.seq = g.subscribed));
+    return query
+    with given as materialized (
+        select * from unnest(ids, tokens, seqs, paths, attempts, errors, keys, subscribed) with ordinality
+                      as g(execution_id, token, seq, path, attempt, error, key, subscribed, n)
+    ), held as materialized (
+        select g.*
+          from given g
+         cross join lateral (
+               select from durable.claim c where c.execution_id = g.execution_id and c.token = g.token for key share
+         ) c
+    ), judged as materialized (
+        select h.*,
+               not exists (select from durable.journal j
+                            where j.execution_id = h.execution_id and j.seq = h.seq and (j.path, j.kind, j.attempt, j.key) = (h.path, 'expired', h.attempt, h.key))
+               and (exists (select from durable.message m where m.execution_id = h.execution_id and m.once = 'm:' || h.subscribed and m.consumed_by is null)
+                    or exists (select from durable.posted p where p.execution_id = h.execution_id and p.once = 'm:' || h.subscribed and p.refused is null)
+                    or exists (select from durable.subscription s
+                                 join durable.emission e on e.topic = s.topic and not e.spread
+                                where s.execution_id = h.execution_id and s.seq = h.subscribed
+                                  and e.keys ?& s.keyset and durable.digest(e.keys, s.keyset) = s.digest
+                                  and (not pg_visible_in_snapshot(e.emitted_by, s.known) or s.since <= e.emitted_at))) as answered
+          from held h
+    ), recorded as (
+        insert into durable.journal as j (execution_id, seq, attempt, recorded_at, worker_id, seconds, kind, path, error, key)
+        select execution_id, seq, attempt, durable.clock(), $9, 0, 'expired', path, error, key
+          from judged
+         where not answered
+            on conflict (execution_id, seq) do nothing
+    ), unsubscribed as (
+        delete from durable.subscription s using judged h where not h.answered and s.execution_id = h.execution_id and s.seq = h.subscribed
+    )
+    select j.n, j.answered from judged j;
 end;
 $$;

@@ -10,6 +10,7 @@ import pytest
 
 import durable
 from durable import Durable, ExecutionFailed, PayloadTooLarge, Status, UsageError, Workflow, hours, minutes, seconds
+from durable.runtime.postman import Postman
 from tests.client.test_waiting import GUARD, checked, flow, until
 
 __all__ = ["checked"]
@@ -161,12 +162,14 @@ async def test_what_cannot_be_emitted_or_matched_is_refused(checked: str) -> Non
                 return await durable.wait_for_event("go", lookback=minutes(1))
             case "far":
                 return await durable.wait_for_event("go", match={}, lookback=hours(2))
+            case "many":
+                return await durable.wait_for_event("go", match={f"{n}": n for n in range(9)})
             case _:
                 return await durable.wait_for_event("go", match={"a": [1]})
 
     workflow: Workflow[Any, Any] = flow(wait)
     async with Durable(checked, workflows=[workflow], max_payload=1_000) as engine:
-        for data in ("lookback", "far", "list"):
+        for data in ("lookback", "far", "many", "list"):
             with pytest.raises(ExecutionFailed, match="UsageError"):
                 await (await engine.start(workflow, data)).result(GUARD)
         with pytest.raises(PayloadTooLarge):
@@ -186,4 +189,52 @@ async def test_what_was_emitted_long_ago_is_forgotten(checked: str) -> None:
         async with asyncio.timeout(GUARD):
             while await connection.fetchval("select count(*) from durable.emission") != 1:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
+    await connection.close()
+
+
+async def test_an_emission_counts_from_its_commit_and_not_from_its_call(checked: str) -> None:
+    workflow = flow(pays)
+    connection = await asyncpg.connect(checked)
+    async with Durable(checked, workflows=[workflow]) as engine:
+        async with connection.transaction():
+            await engine.emit("paid", {"order": 1, "test": False}, connection=connection)
+            handle = await engine.start(workflow, {"id": 1})
+            await until(engine, handle.id, Status.WAITING)
+        assert await handle.result(GUARD) == {"order": 1, "test": False}
+    await connection.close()
+
+
+async def test_an_emission_whose_call_has_returned_beats_the_timeout(
+    checked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deliver = Postman._deliver  # pyright: ignore[reportPrivateUsage]
+
+    async def slowly(self: Postman) -> Any:
+        await asyncio.sleep(1)
+        return await deliver(self)
+
+    async def wait(data: Any) -> Any:
+        return await durable.wait_for_event("go", match={}, timeout=seconds(0.6), timeout_value="nothing")
+
+    monkeypatch.setattr(Postman, "_deliver", slowly)
+    workflow = flow(wait)
+    async with Durable(checked, workflows=[workflow]) as engine:
+        handle = await engine.start(workflow, 1)
+        await until(engine, handle.id, Status.WAITING)
+        await engine.emit("go", "in time")
+        assert await handle.result(GUARD) == "in time"
+
+
+async def test_numbers_match_by_their_value(checked: str) -> None:
+    async def wait(data: Any) -> Any:
+        return await durable.wait_for_event("go", match={"sum": data})
+
+    workflow = flow(wait)
+    connection = await asyncpg.connect(checked)
+    async with Durable(checked, workflows=[workflow]) as engine:
+        for number, payload in ((20.0, "20"), (12.5, "12.50"), (7, "7.0")):
+            handle = await engine.start(workflow, number)
+            await until(engine, handle.id, Status.WAITING)
+            await connection.execute("select durable.emit('go', $1::text::json)", f'{{"sum": {payload}}}')
+            assert (await handle.result(GUARD))["sum"] == number
     await connection.close()

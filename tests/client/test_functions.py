@@ -120,3 +120,35 @@ async def test_what_an_earlier_life_has_asked_and_called_is_taken_back(checked: 
         for one in children:
             with pytest.raises(durable.ExecutionCancelled):
                 await engine.handle(one.id).result(GUARD)
+
+
+async def test_calls_with_other_arguments_are_made_and_are_no_mismatch(checked: str) -> None:
+    runs: list[int] = []
+
+    @durable.workflow("flow")
+    async def body(data: Any) -> int:
+        runs.append(1)
+        said = await durable.run(abs, -len(runs), name="note")
+        await durable.sleep(seconds(0.5))
+        return said
+
+    async with Durable(checked, workflows=[body]) as engine:
+        assert await (await engine.start(body, 1)).result(GUARD) == len(runs) == 2
+
+
+async def test_on_failure_gets_the_input_of_the_last_life(checked: str) -> None:
+    told: list[int] = []
+
+    async def tell(data: int) -> None:
+        told.append(data)
+
+    @durable.workflow("flow", on_failure=tell)
+    async def body(life: int) -> None:
+        if life == 1:
+            await durable.continue_as(2)
+        raise ValueError("no")
+
+    async with Durable(checked, workflows=[body]) as engine:
+        with pytest.raises(durable.ExecutionFailed):
+            await (await engine.start(body, 1)).result(GUARD)
+    assert told == [2]

@@ -337,6 +337,47 @@ async def test_a_child_whose_end_is_looked_up_at_that_very_moment_wakes_its_pare
         assert await (await engine.start(workflow, 1)).result(GUARD) == "now"
 
 
+async def test_many_strands_leave_waits_behind_at_the_same_time(checked: str) -> None:
+    workflow = Flow("flow")
+    each = workflow.foreach("each", items=lambda data: list(range(6)), concurrency=6, into=lambda data, r: len(r.ok))
+
+    @each.step
+    async def race(data: Any, item: int) -> Any:
+        left = [asyncio.ensure_future(durable.wait_for_text(f"q{n}", key=f"k{n}")) for n in range(3)]
+        await durable.sleep(seconds(0.3))
+        for task in left:
+            task.cancel()
+
+    async with Durable(checked, workflows=[workflow]) as engine:
+        assert await (await engine.start(workflow, 1)).result(GUARD) == 6
+        assert (await engine.list_pending_inputs()).items == []
+
+
+async def test_the_end_of_a_started_child_is_heard_while_something_else_is_busy(checked: str) -> None:
+    heard = asyncio.Event()
+
+    async def busy() -> str:
+        await heard.wait()
+        return "was busy"
+
+    async def waits(child: Child[Any]) -> Any:
+        result = await child.result()
+        heard.set()
+        return result
+
+    async def both(data: Any) -> Any:
+        child = await durable.start_workflow(asking, data)
+        return list(await asyncio.gather(waits(child), durable.run(busy)))
+
+    workflow = flow(both)
+    async with Durable(checked, workflows=[workflow, asking]) as engine:
+        handle = await engine.start(workflow, 1)
+        child = await only_child(engine, handle.id)
+        await until(engine, child.id, Status.WAITING)
+        await engine.send_event(child.id, "go", "on")
+        assert await handle.result(GUARD) == [[1, "on"], "was busy"]
+
+
 @pytest.mark.parametrize(
     ("call", "said"),
     [

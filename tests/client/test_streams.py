@@ -218,3 +218,41 @@ async def test_in_memory_what_was_told_is_kept_with_the_run() -> None:
     assert [(t.kind, t.path, t.value) for t in ended.told if t.kind == "chunk"] == [
         ("chunk", "write", f'{{"part":{n}}}') for n in range(3)
     ]
+
+
+@pytest.mark.parametrize("how", ["its timeout", "a cancel", "an undo"])
+async def test_a_body_that_streams_for_ever_is_ended_by(checked: str, how: str) -> None:
+    workflow, flowing = Flow("flow"), asyncio.Event()
+
+    @workflow.step(timeout=seconds(0.3) if how == "its timeout" else None)
+    async def write(data: Any) -> None:
+        while True:
+            await context().stream.send("more")
+            flowing.set()
+
+    async with Durable(checked, workflows=[workflow]) as engine:
+        handle = await engine.start(workflow, 1)
+        async with asyncio.timeout(GUARD):
+            await flowing.wait()
+        if how != "its timeout":
+            await handle.cancel("enough", compensate=how == "an undo")
+        with pytest.raises(durable.ExecutionFailed if how == "its timeout" else durable.ExecutionCancelled):
+            await handle.result(GUARD)
+
+
+async def test_more_chunks_than_a_page_come_before_the_record_that_withdraws_them(checked: str) -> None:
+    workflow = Flow("flow")
+
+    @workflow.step
+    async def write(data: Any) -> None:
+        for number in range(1_200):
+            await context().stream.send(number)
+        raise ValueError("no")
+
+    async with Durable(checked, workflows=[workflow]) as engine:
+        handle = await engine.start(workflow, 1)
+        with pytest.raises(durable.ExecutionFailed):
+            await handle.result(GUARD)
+        events = [told(event) for event in await follow(engine, handle.id)]
+    assert [value for kind, _, value in events if kind == "chunk"] == list(range(1_200))
+    assert [kind for kind, _, _ in events[1_200:]] == ["failed", "withdrawn", "ended"]

@@ -42,10 +42,11 @@ def test_any_workflow_ends_the_same_wherever_workers_crash(seed: int) -> None:
 
 
 @pytest.mark.stress
-@given(SEEDS)
+@pytest.mark.timeout(900)
+@given(SEEDS, st.booleans())
 @settings(max_examples=1_000, deadline=None)
-def test_any_workflow_that_chance_finds_ends_the_same(seed: int) -> None:
-    asyncio.run(crash_everywhere(tree(seed), INPUT, first_crashes=5, second_crashes=5))
+def test_any_workflow_that_chance_finds_ends_the_same(seed: int, waits: bool) -> None:
+    asyncio.run(crash_everywhere(tree(seed, waits=waits), INPUT, first_crashes=5, second_crashes=5))
 
 
 # --- The trees are worth it -----------------------------------------------------------------------------------------

@@ -23,13 +23,17 @@ DEPTH_MAX = 4
 BUDGET = 16  # nodes of one tree, about
 FAR = hours(1)
 
+# What bodies may do durably: sleep, make a call once, one that fails, several at once; wait for children that were called or
+# started, for an event and for a person that never come, and for what is in none.
+EFFECTS = ("sleep", "call", "fail", "both", "child", "started", "nothing", "nobody", "unmatched")
+
 Data: TypeAlias = dict[str, Any]
 Log: TypeAlias = Callable[[Context], Awaitable[None]]
 
 
 def tree(seed: int, *, far: timedelta = FAR, log: Log | None = None, waits: bool = False) -> Workflow[Any, Any]:
     """The workflow of *seed*, to be run on `INPUT`. A retry waits either next to nothing or *far*. *log* is awaited at the
-    beginning of each body, those of compensations included. With *waits*, many bodies sleep and make calls once."""
+    beginning of each body, those of compensations included. With *waits*, many bodies wait; workers must know `doubling`."""
     grower = _Grower(random.Random(seed), far, log, waits)
     on_failure = grower.undoing("told", 0) if grower.chance(0.3) else None
     workflow: Workflow[Any, Any] = Workflow(f"tree{seed}", on_failure=on_failure)
@@ -52,7 +56,7 @@ class _Plan:
     failures: int  # attempts that fail
     bad_item: int | None  # an item that fails always
     silent: bool
-    effects: tuple[str, ...] = ()  # "sleep", "call", "fail" (a call that fails at first) and "both" at once
+    effects: tuple[str, ...] = ()  # of EFFECTS
     far: timedelta = FAR
 
     async def run(self, log: Log | None, data: Data, item: int) -> Data | None:
@@ -76,12 +80,35 @@ class _Plan:
             case "fail":
                 with contextlib.suppress(durable.RunFailed):
                     await durable.run(never, number, retry=Retry(2, backoff="constant", delay=self.far))
+            case "child":
+                assert await durable.call_workflow(doubling, number) == 2 * number
+            case "started":
+                child = await durable.start_workflow(doubling, number)
+                await durable.sleep(self.far)
+                assert await child.result() == 2 * number
+            case "nothing":
+                said = await durable.wait_for_event("nothing", timeout=self.far, timeout_value="late")
+                assert said == "late"
+            case "nobody":
+                assert await durable.wait_for_approval("nobody", timeout=self.far, on_timeout="resume") is None
+            case "unmatched":
+                match = {"number": number}
+                assert await durable.wait_for_event("x", match=match, timeout=self.far, timeout_value=5) == 5
             case _:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(durable.sleep(self.far, key="a"))
                     called = group.create_task(durable.run(twice, number))
                     group.create_task(durable.sleep(self.far / 2, key="b"))
                 assert called.result() == 2 * number
+
+
+doubling = Workflow[int, int]("doubling")
+
+
+@doubling.step
+async def doubled(number: int) -> int:
+    await durable.sleep(seconds(0.3))
+    return 2 * number
 
 
 async def twice(number: int) -> int:
@@ -163,7 +190,7 @@ class _Grower:
     def effects(self) -> tuple[str, ...]:
         if not self.waits or self.chance(0.4):
             return ()
-        return tuple(self.rng.choice(("sleep", "call", "fail", "both")) for _ in range(self.rng.randint(1, 3)))
+        return tuple(self.rng.choice(EFFECTS) for _ in range(self.rng.randint(1, 3)))
 
     def body(self, plan: _Plan, items: bool) -> Any:
         log = self.log

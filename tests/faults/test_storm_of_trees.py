@@ -42,6 +42,7 @@ ENDS = """
 select e.execution_id, e.name, e.status, e.error, case when e.result_seq = 0 then e.input else j.value end as result
   from durable.execution e
   left join durable.journal j on j.execution_id = e.execution_id and j.seq = e.result_seq
+ where e.parent_id is null
  order by e.created_at
 """
 

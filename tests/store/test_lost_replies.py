@@ -245,9 +245,18 @@ async def test_an_event_is_emitted_once_and_a_wait_for_it_registered_once(world:
     assert fault.struck == 1
     posted = await world.direct.fetch("select execution_id, topic from durable.posted")
     assert posted == [(claim[0], "match:50:go")]
+    (answer,) = await rows.send(world.direct, world.worker.unsubscribe, rows.unsubscribed(*claim))
+    assert answer["answered"], "it is on its way"
+
+
+@cuts
+async def test_a_wait_for_what_is_in_an_event_expires_once(world: World, cut: Cut) -> None:
+    (claim,) = await world.worker.born(world.direct)
+    await rows.send(world.direct, world.worker.subscribe, rows.subscribed(*claim))
     (answer,) = await world.write(cut, world.worker.unsubscribe, rows.unsubscribed(*claim))
-    assert answer is not None
+    assert not answer["answered"]
     assert await world.journal(claim[0]) == [(50, world.worker.id), (51, world.worker.id)]
+    assert await world.direct.fetchval("select count(*) from durable.subscription") == 0
 
 
 @cuts
@@ -287,6 +296,17 @@ async def test_a_child_that_is_given_up_is_doomed_once(world: World, cut: Cut) -
     assert await world.direct.fetch("select execution_id, undo from durable.doomed") == [(children[0], True)]
     refused = await rows.send(world.direct, world.worker.finish, rows.finished(children[0], token, 1, parent[0]))
     assert refused == [], "its parent has gone on without it: it completes no more"
+
+
+async def test_a_child_that_is_given_up_stays_given_up_when_that_is_sent_again_after_its_end(world: World) -> None:
+    (parent,) = await world.worker.born(world.direct)
+    child, token = new_token(), new_token()
+    await rows.send(world.direct, world.worker.bear, rows.born(*parent, child))
+    await world.worker.take(world.direct, token=token)
+    for again in range(2):
+        (answer,) = await rows.send(world.direct, world.worker.give_up, rows.given_up(*parent, child))
+        assert not answer["answered"], again
+        await rows.cancel(world.direct, child, new_token())  # by another worker, before it is sent again
 
 
 async def test_a_parent_and_its_child_end_in_one_flush(world: World) -> None:

@@ -8,7 +8,7 @@
 -- Locks   the row of the parent (held already), then its wake row
 -- Index   execution_pkey, execution_children, doomed_pkey, message_once
 with me as materialized (
-    select e.execution_id, e.parent_id, e.called, p.queue
+    select e.execution_id, e.parent_id, e.called, e.given_up, p.queue
       from durable.execution e
       left join durable.execution p on p.execution_id = e.parent_id
      where e.execution_id = $1::uuid
@@ -16,7 +16,7 @@ with me as materialized (
     select d.outcome
       from me
      cross join lateral durable.deliver(array[me.parent_id], array[case when me.called then 'child:' else 'started:' end || me.execution_id],
-                                        array['c:' || me.execution_id], array[case when me.called then $2::text end]) d
+                                        array['c:' || me.execution_id], array[case when me.called and not me.given_up then $2::text end]) d
      where me.parent_id is not null
 ), doomed as (
     insert into durable.doomed (execution_id, doomed_at, undo, reason)

@@ -4,10 +4,11 @@
 -- $1 execution_id uuid[]
 -- $2 token uuid[]
 -- $3 seen int4[]         the latest message that it knows of
--- Returns execution_id uuid, gone bool, undo text, mail bool
+-- Returns execution_id uuid, gone bool, undo text, mail int4
+--         mail is the number of its latest message
 -- Locks   nothing
 -- Index   claim_pkey, execution_pkey
-select g.execution_id, c.execution_id is null as gone, coalesce(e.undo, case when e.given_up then 'its parent waits for it no more' end) as undo, e.mail > g.seen as mail
+select g.execution_id, c.execution_id is null as gone, coalesce(e.undo, case when e.given_up then 'its parent waits for it no more' end) as undo, e.mail
   from unnest($1::uuid[], $2::uuid[], $3::int4[]) as g(execution_id, token, seen)
   left join lateral (
        select c.execution_id from durable.claim c where c.execution_id = g.execution_id and c.token = g.token offset 0

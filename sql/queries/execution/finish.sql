@@ -97,7 +97,7 @@ with given as materialized (
       from (select array_agg(parent_id order by parent_id, execution_id) as ids,
                    array_agg(topic order by parent_id, execution_id) as topics,
                    array_agg('c:' || execution_id order by parent_id, execution_id) as onces,
-                   array_agg(told order by parent_id, execution_id) as payloads
+                   array_agg(case when not given_up then told end order by parent_id, execution_id) as payloads
               from sure
              where parent_id is not null and parent_id not in (select execution_id from sure)
             having count(*) > 0) as g

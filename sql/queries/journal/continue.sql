@@ -38,6 +38,11 @@ with given as materialized (
     update durable.input
        set status = 'withdrawn', closed_at = durable.clock(), remind_at = null
      where execution_id = any (array(select execution_id from held)) and status = 'pending'
+), unread as (
+    update durable.message m
+       set consumed_by = h.seq, payload = null
+      from held h
+     where m.execution_id = any (array[h.execution_id]) and m.consumed_by is null and m.topic not like 'event:%'
 ), unsubscribed as (
     delete from durable.subscription where execution_id = any (array(select execution_id from held))
 ), doomed as (

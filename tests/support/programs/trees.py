@@ -19,7 +19,7 @@ import signal
 import sys
 from datetime import timedelta
 
-from tests.engine.trees import storm_tree
+from tests.engine.trees import doubling, storm_tree
 from tests.support.calls import CallLog
 from tests.support.programs.worker import Worker
 from tests.support.report import say
@@ -32,7 +32,8 @@ def main() -> None:
     seeds = range(*options.pop("seeds"))
     options["lease"] = timedelta(seconds=options["lease"])
     calls = CallLog()
-    worker = Worker(dsn, workflows=[storm_tree(seed, far, waits, calls.log) for seed in seeds], **options)
+    trees = [storm_tree(seed, far, waits, calls.log) for seed in seeds]
+    worker = Worker(dsn, workflows=[doubling, *trees], **options)
     while True:
         pid = os.fork()
         if pid == 0:
