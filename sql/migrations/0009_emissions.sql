@@ -46,7 +46,7 @@ create index emission_to_spread on durable.emission (emission_id) where not spre
 create index emission_of_topic on durable.emission (topic, emission_id) where spread;
 create index emission_by_age on durable.emission (emitted_at) where spread;
 
-create index posted_of_execution on durable.posted (execution_id, once);
+create index posted_of_execution on durable.posted (execution_id);
 
 -- The values under some keys, in the order of the keys, as one short text.
 create function durable.digest(keys jsonb, keyset text[])
