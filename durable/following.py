@@ -7,7 +7,6 @@ is a number up to which all are seen, and those that are seen beyond it.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -178,8 +177,3 @@ def _when(row: Any) -> tuple[datetime, int, int]:
     if "sent_at" in row.keys():  # noqa: SIM118 - a row is no mapping
         return row["sent_at"], 0, row["position"]
     return row["recorded_at"], 1, row["seq"]
-
-
-def as_json(event: LifeEvent) -> str:
-    """An event as JSON text, for a stream of server-sent events."""
-    return json.dumps(msgspec.to_builtins(event))

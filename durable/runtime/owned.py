@@ -342,7 +342,11 @@ class Owned:
                     self.supervisor.deliver_posted()
             elif record.bears is not None:
                 self.supervisor.became_ready(record.bears.queue)
-            elif record.dooms is not None or record.takes_back:
+            elif (
+                record.dooms is not None
+                or record.takes_back
+                or (record.kind == "failing" and self.subject.undo is not None)
+            ):
                 self.supervisor.cancel_doomed()
         if self.suspect:
             self.suspect = False
