@@ -6,7 +6,6 @@ from durable.authoring import Workflow, workflow
 from durable.body import continue_as, run, schedule_at, sleep, wait_for_all, wait_for_any, wait_for_event
 from durable.calendar import end_of_day, next_business_day, next_weekday
 from durable.children import Child, call_workflow, start_workflow
-from durable.client import Handle
 from durable.codec import Codec, JsonCodec
 from durable.current import (
     cancel,
@@ -63,6 +62,7 @@ from durable.errors import (
     WorkerCrashed,
 )
 from durable.following import LifeEvent
+from durable.handle import Handle
 from durable.inbox import Input, InputPage
 from durable.model.failure import Failure
 from durable.model.graph import Graph, GraphEdge, GraphNode

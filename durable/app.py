@@ -18,7 +18,7 @@ import msgspec
 
 from durable import current
 from durable.authoring import Workflow, collect
-from durable.client import Client, Parts
+from durable.client import Client
 from durable.codec import Codec, JsonCodec
 from durable.engine.step_runner import StepRunner
 from durable.errors import ConfigurationError, EngineNotRunning
@@ -26,6 +26,7 @@ from durable.ids import new_token
 from durable.inbox import Input, input_from
 from durable.model.fingerprint import shape_of
 from durable.paging import Row
+from durable.parts import Parts
 from durable.request import check_queue_name
 from durable.runtime.canceller import Canceller
 from durable.runtime.code import Code, judged

@@ -3,50 +3,40 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Generic, Literal, TypeAlias, TypeVar, get_args
+from typing import Any, Literal, TypeAlias, TypeVar, get_args
 from uuid import UUID
 
 import asyncpg
 import msgspec
 
 from durable.authoring import Workflow
-from durable.codec import Codec
-from durable.engine.journal import History, Subject
 from durable.errors import (
     EncodeError,
     ExecutionCancelled,
-    ExecutionEnded,
     ExecutionFailed,
-    IdConflict,
     NoPendingInput,
     UnknownExecution,
-    UnknownWorkflow,
     UsageError,
 )
 from durable.following import Following, LifeEvent
-from durable.ids import execution_uuid, new_token, shown_id
+from durable.handle import Handle
+from durable.ids import execution_uuid, new_token
 from durable.inbox import InputPage, input_from, page_from, place_after, read_request, refuse_wrong
 from durable.model.answers import EVENT
-from durable.model.definition import Definition
 from durable.model.failure import Failure
 from durable.model.inputs import InputType
 from durable.model.names import check_name
 from durable.model.status import Status
 from durable.paging import PAGE_MAX, check_limit, read_cursor, write_cursor
-from durable.request import Options, encode_tags, encoded, matchable, new_execution, once_of
-from durable.runtime.canceller import Canceller
-from durable.runtime.followers import Followers
-from durable.runtime.herald import Herald
-from durable.runtime.listener import READY, TIMER, Listener
-from durable.runtime.supervisor import Supervisor
-from durable.runtime.waiter import Waiter
+from durable.parts import Parts, ended, unknown
+from durable.request import encode_tags, encoded, matchable, once_of
+from durable.runtime.listener import READY, TIMER
+from durable.starting import Starting
 from durable.store.connection import Row
-from durable.store.executions import Births, Executions, NewExecution, notify_in, start_in
-from durable.store.group_commit import GroupCommit, Kind
+from durable.store.executions import notify_in
+from durable.store.group_commit import Kind
 from durable.store.messages import ANSWERING, DELIVERING, EMITTING, emit_in, post_in
 from durable.view import Execution, Page, execution_from, listed_from, page_of_executions, place_before, steps_from
 
@@ -56,173 +46,21 @@ Out = TypeVar("Out")
 OnConflict: TypeAlias = Literal["return", "error"]
 
 
-@dataclass(slots=True)
-class Parts:
-    """What a running engine lends its client."""
-
-    process: UUID
-    definitions: Mapping[tuple[str, int], Definition]
-    codec: Codec
-    commit: GroupCommit
-    births: Births
-    executions: Executions
-    listener: Listener
-    followers: Followers
-    herald: Herald
-    canceller: Canceller
-    waiter: Waiter
-    supervisor: Supervisor | None
-    payload_bytes_max: int
-
-
-class Handle(Generic[Out]):
-    """One execution, to be asked and acted on. `created` is False when the id had been started before."""
-
-    __slots__ = ("_client", "_type", "created", "execution_id", "id")
-
-    def __init__(self, client: Client, id: str, execution_id: UUID, result_type: Any, created: bool) -> None:
-        self.id = id
-        self.execution_id = execution_id
-        self.created = created
-        self._client = client
-        self._type = result_type
-
-    async def result(self, timeout: float | timedelta | None = None) -> Out:
-        """The result, once the execution has completed.
-
-        *timeout* in seconds; None waits for ever. Raises `ExecutionFailed` with the recorded error, `ExecutionCancelled`,
-        or `TimeoutError`. Cancelling it, or its timeout, leaves the execution alone.
-        """
-        return await self._client.wait_for_result(self.id, self._type, timeout)
-
-    async def status(self) -> Status:
-        """Where the execution stands now."""
-        return (await self._client.get_execution(self.id)).status
-
-    async def cancel(self, reason: str | None = None, *, compensate: bool = False) -> bool:
-        """See `Client.cancel`."""
-        return await self._client.cancel(self.id, reason, compensate=compensate)
-
-    async def send_event(self, name: str, payload: Any = None, *, dedupe_key: str | None = None) -> bool:
-        """See `Client.send_event`."""
-        return await self._client.send_event(self.id, name, payload, dedupe_key=dedupe_key)
-
-    def events(self, after: str | None = None) -> AsyncIterator[LifeEvent]:
-        """See `Client.events`."""
-        return self._client.events(self.id, after)
-
-    async def provide_input(
-        self, name: str, value: Any = None, *, by: str | None = None, number: int | None = None
-    ) -> None:
-        """See `Client.provide_input`."""
-        await self._client.provide_input(self.id, name, value, by=by, number=number)
-
-    def __repr__(self) -> str:
-        return f"<Handle of execution {self.id!r}>"
-
-
-class Client:
+class Client(Starting):
     """The calls of a running engine. `durable.start` and its siblings are these methods on the engine of the loop."""
 
     _parts: Parts | None = None
 
-    # --- Start ----------------------------------------------------------------------------------------------------
-
-    async def start(
-        self,
-        workflow: Workflow[In, Out],
-        data: In,
-        *,
-        id: str | None = None,
-        queue: str | None = None,
-        priority: int | None = None,
-        delay: timedelta | None = None,
-        scheduled_at: datetime | None = None,
-        tags: Mapping[str, Any] | None = None,
-        connection: asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any] | None = None,
-        notify: bool = True,
-        on_conflict: OnConflict = "return",
-    ) -> Handle[Out]:
-        """Start an execution of *workflow* on *data*. When it returns, the execution is durable and will be run.
-
-        *id* may be any string; the same id starts once, and a second start returns the existing execution (or raises
-        `IdConflict` with ``on_conflict="error"``, or when it is another workflow's). *queue* and *priority* (higher
-        first) override the workflow's. *delay* or *scheduled_at* (aware) put the beginning off. *tags* are JSON values by
-        which lists can be filtered. With *connection*, an asyncpg connection in a transaction of yours, the start is
-        part of that transaction; *notify* tells workers with its commit, else they find it by polling.
-
-        Raises `EngineNotRunning`, `UnknownWorkflow`, `EncodeError`, `PayloadTooLarge`, `IdConflict`, `UsageError`. While
-        PostgreSQL is away it waits (with *connection* it raises what asyncpg raises). If cancelled, the execution may have
-        been started: give it an *id* to be sure.
-        """
-        parts = self.parts()
-        definition = self._definition(parts, workflow)
-        options = Options(queue, priority, delay, scheduled_at, tags)
-        new = new_execution(definition, data, id, options, parts.codec, parts.payload_bytes_max)
-        if connection is not None:
-            row = await start_in(connection, new, parts.process)  # type: ignore[arg-type]
-            if notify and row["created"]:
-                message = TIMER if row["due_in"] is not None else new.queue
-                await notify_in(connection, READY, message)  # type: ignore[arg-type]
-            created = bool(row["created"]) or self._existing(new, row["existing_workflow"], on_conflict)
-        elif self._begins_here(parts, definition, new, options):
-            created = await self._begin_here(parts, definition, new, on_conflict)
-        else:
-            write = parts.commit.write(parts.births.of(new), new.execution_id, new.row(), len(new.input))
-            created = await self._started(parts, new, await _refusable(write), on_conflict)
-        return Handle(self, shown_id(new.execution_id, new.name), new.execution_id, definition.output_type, created)
-
-    async def start_many(
-        self,
-        workflow: Workflow[In, Out],
-        data: Sequence[In],
-        *,
-        ids: Sequence[str] | None = None,
-        queue: str | None = None,
-        priority: int | None = None,
-        delay: timedelta | None = None,
-        scheduled_at: datetime | None = None,
-        tags: Mapping[str, Any] | None = None,
-        on_conflict: OnConflict = "return",
-    ) -> list[Handle[Out]]:
-        """Start many executions of one workflow, in order, with few statements. See `start`.
-
-        Not one transaction: when it raises, some may have been started; with *ids* (one for each of *data*) it can be
-        repeated safely.
-        """
-        parts = self.parts()
-        definition = self._definition(parts, workflow)
-        if ids is not None and len(ids) != len(data):
-            raise UsageError(f"start_many was given {len(data)} items and {len(ids)} ids. Give one id for each item.")
-        named = ids if ids is not None else [None] * len(data)
-        options = Options(queue, priority, delay, scheduled_at, tags)
-        news = [
-            new_execution(definition, item, id, options, parts.codec, parts.payload_bytes_max)
-            for item, id in zip(data, named, strict=True)
-        ]
-        writes = [parts.commit.write(parts.births.of(new), new.execution_id, new.row(), len(new.input)) for new in news]
-        # Whatever one of them meets, what was started is told to the workers before it is raised here.
-        await asyncio.gather(*writes, return_exceptions=True)
-        handles: list[Handle[Out]] = []
-        errors: list[BaseException] = []
-        for new, write in zip(news, writes, strict=True):
-            try:
-                created = await self._started(parts, new, await _refusable(write), on_conflict)
-            except Exception as error:
-                errors.append(error)
-                continue
-            id_ = shown_id(new.execution_id, new.name)
-            handles.append(Handle(self, id_, new.execution_id, definition.output_type, created))
-        if errors:
-            raise errors[0]
-        return handles
+    def handle_of(self, id: str, execution_id: UUID, result_type: Any, created: bool) -> Handle[Any]:
+        """A handle of this client."""
+        return Handle(self, id, execution_id, result_type, created)
 
     # --- Ask ------------------------------------------------------------------------------------------------------
 
     def handle(self, id: str, workflow: Workflow[Any, Out] | None = None) -> Handle[Out]:
         """A handle for an execution that was started elsewhere or before; *workflow* types its result."""
-        parts = self.parts()
-        result_type = Any if workflow is None else self._definition(parts, workflow).output_type
+        self.parts()  # raises when the engine is not running
+        result_type = Any if workflow is None else self.definition_of(workflow).output_type
         return Handle(self, id, execution_uuid(id), result_type, False)
 
     async def get_execution(self, id: str, *, include_steps: bool = False) -> Execution:
@@ -234,7 +72,7 @@ class Client:
         execution_id = execution_uuid(id)
         rows = await parts.executions.fetch("execution/get", execution_id)
         if not rows:
-            raise _unknown(id)
+            raise unknown(id)
         execution = execution_from(rows[0], parts.codec)
         if not include_steps:
             return execution
@@ -320,14 +158,14 @@ class Client:
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
         async with asyncio.timeout(seconds):
             try:
-                ended = await parts.waiter.wait(execution_uuid(id))
+                end = await parts.waiter.wait(execution_uuid(id))
             except UnknownExecution:
-                raise _unknown(id) from None  # which names it as the caller does
-        if ended.status == Status.COMPLETED:
-            return parts.codec.decode(ended.result or "null", result_type)
-        if ended.status == Status.CANCELLED:
-            raise ExecutionCancelled(id, ended.reason)
-        raise ExecutionFailed(id, ended.status, msgspec.json.decode(ended.error or "{}", type=Failure))
+                raise unknown(id) from None  # which names it as the caller does
+        if end.status == Status.COMPLETED:
+            return parts.codec.decode(end.result or "null", result_type)
+        if end.status == Status.CANCELLED:
+            raise ExecutionCancelled(id, end.reason)
+        raise ExecutionFailed(id, end.status, msgspec.json.decode(end.error or "{}", type=Failure))
 
     # --- Act ------------------------------------------------------------------------------------------------------
 
@@ -346,7 +184,7 @@ class Client:
         except asyncpg.DataError as error:
             raise UsageError(f"the reason of a cancellation cannot be stored: {error}") from error
         if row is None:
-            raise _unknown(id)
+            raise unknown(id)
         return bool(row["changed"])
 
     async def send_event(
@@ -387,9 +225,9 @@ class Client:
         except asyncpg.DataError as error:
             raise EncodeError(f"PostgreSQL cannot store this event: {error}") from error
         if outcome == "unknown":
-            raise _unknown(id)
+            raise unknown(id)
         if outcome == "ended":
-            raise _ended(id)
+            raise ended(id)
         # Without a key it was this very call, whose reply was lost, that has sent it before.
         return outcome == "sent" or (dedupe_key is None and connection is None)
 
@@ -446,10 +284,10 @@ class Client:
         text = encoded(value, parts.codec, parts.payload_bytes_max)
         found = await parts.executions.fetch("input/find", execution_id, name, number)
         if not found:
-            raise _unknown(id)
+            raise unknown(id)
         (row,) = found
         if row["ended"]:
-            raise _ended(id)
+            raise ended(id)
         if row["seq"] is None:
             raise NoPendingInput(f"execution {id!r} asks nothing named {name!r} now. See list_pending_inputs().")
         refuse_wrong(id, name, read_request(row["request"], parts.codec), text, parts.codec)
@@ -459,7 +297,7 @@ class Client:
         except asyncpg.DataError as error:
             raise EncodeError(f"PostgreSQL cannot store this answer: {error}") from error
         if outcome == "ended":
-            raise _ended(id)
+            raise ended(id)
         if outcome not in ("sent", "duplicate"):
             raise NoPendingInput(f"{name!r} of execution {id!r} was answered, or taken back, a moment ago.")
 
@@ -472,105 +310,6 @@ class Client:
             parts.herald.mail(execution_id, queue, sure=outcome == "sent")
         return outcome
 
-    # --- Ours -----------------------------------------------------------------------------------------------------
-
-    def parts(self) -> Parts:
-        """The running engine's parts. Raises `EngineNotRunning`."""
-        raise NotImplementedError
-
-    @property
-    def payload_bytes_max(self) -> int:
-        """How big encoded input may be."""
-        return self.parts().payload_bytes_max
-
-    def result_type(self, workflow: str, version: int) -> Any:
-        """What the executions of a workflow give; None when the engine does not know it."""
-        definition = self.parts().definitions.get((workflow, version))
-        return None if definition is None else definition.output_type
-
-    def definition_of(self, workflow: Workflow[Any, Any]) -> Definition:
-        """What the engine knows *workflow* as. Raises `UnknownWorkflow`."""
-        return self._definition(self.parts(), workflow)
-
-    def _definition(self, parts: Parts, workflow: Workflow[Any, Any]) -> Definition:
-        definition = workflow.definition
-        if parts.definitions.get((definition.name, definition.version)) is not definition:
-            raise UnknownWorkflow(
-                f"this engine was not given workflow {definition.name!r} version {definition.version} ({definition.source}). "
-                "Add it: Durable(..., workflows=[...])."
-            )
-        return definition
-
-    def _begins_here(self, parts: Parts, definition: Definition, new: NewExecution, options: Options) -> bool:
-        """Whether the execution can be claimed with its birth and run here at once; then a slot is reserved for it."""
-        return parts.supervisor is not None and not options.put_off and parts.supervisor.reserve(definition, new.queue)
-
-    async def _begin_here(
-        self, parts: Parts, definition: Definition, new: NewExecution, on_conflict: OnConflict
-    ) -> bool:
-        supervisor = parts.supervisor
-        assert supervisor is not None
-        token = new.token = new_token()
-        epoch = supervisor.epoch
-        supervisor.under_way.add(token)
-        write = parts.commit.write(supervisor.births.of(new), new.execution_id, new.row(), len(new.input))
-
-        def born(done: asyncio.Future[Row | None]) -> None:
-            # Whatever became of the caller meanwhile: what was claimed at birth must be run, or its slot be given back.
-            supervisor.under_way.discard(token)
-            row = None if done.cancelled() or done.exception() is not None else done.result()
-            if row is None or not row["created"] or not supervisor.can_use(epoch):
-                supervisor.unreserve(new.queue)
-                return
-            subject = Subject(
-                shown_id(new.execution_id, new.name),
-                definition.name,
-                new.input,
-                History(),
-                json.loads(new.tags) if new.tags else {},
-            )
-            supervisor.begin(new.execution_id, token, new.queue, new.shape_id, subject, new.timeout)
-
-        write.add_done_callback(born)
-        row = await _refusable(asyncio.shield(write))
-        if row["created"]:
-            return True
-        created = await self._recognised(parts, new, row, on_conflict)
-        if created:  # by a first try whose reply was lost: the claim that it made is nobody's here
-            await supervisor.release_stray(new.execution_id, token)
-        return created
-
-    async def _started(self, parts: Parts, new: NewExecution, row: Row, on_conflict: OnConflict) -> bool:
-        """Settle a start that was written: tell the workers of a new execution, and the caller of an old one."""
-        created = bool(row["created"]) or await self._recognised(parts, new, row, on_conflict)
-        if created:
-            if row["due_in"] is None:
-                parts.herald.ready(new.queue)
-            else:
-                parts.herald.later(row["due_in"])
-        return created
-
-    async def _recognised(self, parts: Parts, new: NewExecution, row: Row, on_conflict: OnConflict) -> bool:
-        """Whether an execution that was found to exist is this very start's: it was committed, by somebody or by our own
-        first try, after the statement had taken its snapshot."""
-        workflow = row["existing_workflow"]
-        if workflow is None:
-            found = await parts.executions.fetch("execution/existing", new.execution_id)
-            if found and found[0]["started_by"] == new.operation:
-                return True
-            workflow = found[0]["workflow"] if found else new.workflow
-        return self._existing(new, workflow, on_conflict)
-
-    def _existing(self, new: NewExecution, workflow: str | None, on_conflict: OnConflict) -> Literal[False]:
-        shown = shown_id(new.execution_id, new.name)
-        if workflow is not None and workflow != new.workflow:
-            raise IdConflict(
-                f"execution {shown!r} exists already, and is one of workflow {workflow!r}, not {new.workflow!r}."
-            )
-        if on_conflict == "error":
-            raise IdConflict(f"execution {shown!r} exists already.")
-        return False
-
     async def _journal(self, parts: Parts, execution_id: UUID) -> list[Row]:
         journal: list[Row] = []
         while True:
@@ -579,23 +318,6 @@ class Client:
             journal += page
             if len(page) < PAGE_MAX:
                 return journal
-
-
-def _unknown(id: str) -> UnknownExecution:
-    return UnknownExecution(f"there is no execution {id!r}")
-
-
-def _ended(id: str) -> ExecutionEnded:
-    return ExecutionEnded(f"execution {id!r} has ended: nobody in it would read what is sent to it")
-
-
-async def _refusable(write: asyncio.Future[Row | None]) -> Row:
-    try:
-        row = await write
-    except asyncpg.DataError as error:
-        raise EncodeError(f"PostgreSQL cannot store this start: {error}") from error
-    assert row is not None, "a start always answers"
-    return row
 
 
 def _statuses(status: Status | str | Sequence[Status | str] | None) -> list[str]:

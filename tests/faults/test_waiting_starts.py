@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from durable.client import OnConflict
+from durable.starting import OnConflict
 from durable.store.connection import Connection
 from tests.faults import in_process
 from tests.faults.in_process import GUARD, THREE, Bodies, engine, settled, statement, three, until

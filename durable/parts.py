@@ -1,0 +1,78 @@
+"""What a running engine lends to the calls that an application makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from durable.authoring import Workflow
+from durable.codec import Codec
+from durable.errors import ExecutionEnded, UnknownExecution, UnknownWorkflow
+from durable.model.definition import Definition
+from durable.runtime.canceller import Canceller
+from durable.runtime.followers import Followers
+from durable.runtime.herald import Herald
+from durable.runtime.listener import Listener
+from durable.runtime.supervisor import Supervisor
+from durable.runtime.waiter import Waiter
+from durable.store.executions import Births, Executions
+from durable.store.group_commit import GroupCommit
+
+
+@dataclass(slots=True)
+class Parts:
+    """What a running engine lends its client."""
+
+    process: UUID
+    definitions: Mapping[tuple[str, int], Definition]
+    codec: Codec
+    commit: GroupCommit
+    births: Births
+    executions: Executions
+    listener: Listener
+    followers: Followers
+    herald: Herald
+    canceller: Canceller
+    waiter: Waiter
+    supervisor: Supervisor | None
+    payload_bytes_max: int
+
+
+class Calls:
+    """What all calls have in common. Each noun has a module with its calls; `Client` is all of them."""
+
+    def parts(self) -> Parts:
+        """The running engine's parts. Raises `EngineNotRunning`."""
+        raise NotImplementedError
+
+    @property
+    def payload_bytes_max(self) -> int:
+        """How big encoded input may be."""
+        return self.parts().payload_bytes_max
+
+    def result_type(self, workflow: str, version: int) -> Any:
+        """What the executions of a workflow give; None when the engine does not know it."""
+        definition = self.parts().definitions.get((workflow, version))
+        return None if definition is None else definition.output_type
+
+    def definition_of(self, workflow: Workflow[Any, Any]) -> Definition:
+        """What the engine knows *workflow* as. Raises `UnknownWorkflow`."""
+        definition = workflow.definition
+        if self.parts().definitions.get((definition.name, definition.version)) is not definition:
+            raise UnknownWorkflow(
+                f"this engine was not given workflow {definition.name!r} version {definition.version} ({definition.source}). "
+                "Add it: Durable(..., workflows=[...])."
+            )
+        return definition
+
+
+def unknown(id: str) -> UnknownExecution:
+    """What a call raises about an id that nothing was started under."""
+    return UnknownExecution(f"there is no execution {id!r}")
+
+
+def ended(id: str) -> ExecutionEnded:
+    """What a call raises that came too late."""
+    return ExecutionEnded(f"execution {id!r} has ended: nobody in it would read what is sent to it")

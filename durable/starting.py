@@ -1,0 +1,205 @@
+"""The calls that start executions."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Literal, TypeAlias, TypeVar
+from uuid import UUID
+
+import asyncpg
+
+from durable.authoring import Workflow
+from durable.engine.journal import History, Subject
+from durable.errors import EncodeError, IdConflict, UsageError
+from durable.handle import Handle
+from durable.ids import new_token, shown_id
+from durable.model.definition import Definition
+from durable.parts import Calls, Parts
+from durable.request import Options, new_execution
+from durable.runtime.listener import READY, TIMER
+from durable.store.connection import Row
+from durable.store.executions import NewExecution, notify_in, start_in
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+OnConflict: TypeAlias = Literal["return", "error"]
+
+
+class Starting(Calls):
+    """Starts executions."""
+
+    def handle_of(self, id: str, execution_id: UUID, result_type: Any, created: bool) -> Handle[Any]:
+        """A handle of this client."""
+        raise NotImplementedError
+
+    async def start(
+        self,
+        workflow: Workflow[In, Out],
+        data: In,
+        *,
+        id: str | None = None,
+        queue: str | None = None,
+        priority: int | None = None,
+        delay: timedelta | None = None,
+        scheduled_at: datetime | None = None,
+        tags: Mapping[str, Any] | None = None,
+        connection: asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any] | None = None,
+        notify: bool = True,
+        on_conflict: OnConflict = "return",
+    ) -> Handle[Out]:
+        """Start an execution of *workflow* on *data*. When it returns, the execution is durable and will be run.
+
+        *id* may be any string; the same id starts once, and a second start returns the existing execution (or raises
+        `IdConflict` with ``on_conflict="error"``, or when it is another workflow's). *queue* and *priority* (higher
+        first) override the workflow's. *delay* or *scheduled_at* (aware) put the beginning off. *tags* are JSON values by
+        which lists can be filtered. With *connection*, an asyncpg connection in a transaction of yours, the start is
+        part of that transaction; *notify* tells workers with its commit, else they find it by polling.
+
+        Raises `EngineNotRunning`, `UnknownWorkflow`, `EncodeError`, `PayloadTooLarge`, `IdConflict`, `UsageError`. While
+        PostgreSQL is away it waits (with *connection* it raises what asyncpg raises). If cancelled, the execution may have
+        been started: give it an *id* to be sure.
+        """
+        parts = self.parts()
+        definition = self.definition_of(workflow)
+        options = Options(queue, priority, delay, scheduled_at, tags)
+        new = new_execution(definition, data, id, options, parts.codec, parts.payload_bytes_max)
+        if connection is not None:
+            row = await start_in(connection, new, parts.process)  # type: ignore[arg-type]
+            if notify and row["created"]:
+                message = TIMER if row["due_in"] is not None else new.queue
+                await notify_in(connection, READY, message)  # type: ignore[arg-type]
+            created = bool(row["created"]) or self._existing(new, row["existing_workflow"], on_conflict)
+        elif self._begins_here(parts, definition, new, options):
+            created = await self._begin_here(parts, definition, new, on_conflict)
+        else:
+            write = parts.commit.write(parts.births.of(new), new.execution_id, new.row(), len(new.input))
+            created = await self._started(parts, new, await _refusable(write), on_conflict)
+        return self.handle_of(shown_id(new.execution_id, new.name), new.execution_id, definition.output_type, created)
+
+    async def start_many(
+        self,
+        workflow: Workflow[In, Out],
+        data: Sequence[In],
+        *,
+        ids: Sequence[str] | None = None,
+        queue: str | None = None,
+        priority: int | None = None,
+        delay: timedelta | None = None,
+        scheduled_at: datetime | None = None,
+        tags: Mapping[str, Any] | None = None,
+        on_conflict: OnConflict = "return",
+    ) -> list[Handle[Out]]:
+        """Start many executions of one workflow, in order, with few statements. See `start`.
+
+        Not one transaction: when it raises, some may have been started; with *ids* (one for each of *data*) it can be
+        repeated safely.
+        """
+        parts = self.parts()
+        definition = self.definition_of(workflow)
+        if ids is not None and len(ids) != len(data):
+            raise UsageError(f"start_many was given {len(data)} items and {len(ids)} ids. Give one id for each item.")
+        named = ids if ids is not None else [None] * len(data)
+        options = Options(queue, priority, delay, scheduled_at, tags)
+        news = [
+            new_execution(definition, item, id, options, parts.codec, parts.payload_bytes_max)
+            for item, id in zip(data, named, strict=True)
+        ]
+        writes = [parts.commit.write(parts.births.of(new), new.execution_id, new.row(), len(new.input)) for new in news]
+        # Whatever one of them meets, what was started is told to the workers before it is raised here.
+        await asyncio.gather(*writes, return_exceptions=True)
+        handles: list[Handle[Out]] = []
+        errors: list[BaseException] = []
+        for new, write in zip(news, writes, strict=True):
+            try:
+                created = await self._started(parts, new, await _refusable(write), on_conflict)
+            except Exception as error:
+                errors.append(error)
+                continue
+            id_ = shown_id(new.execution_id, new.name)
+            handles.append(self.handle_of(id_, new.execution_id, definition.output_type, created))
+        if errors:
+            raise errors[0]
+        return handles
+
+    def _begins_here(self, parts: Parts, definition: Definition, new: NewExecution, options: Options) -> bool:
+        """Whether the execution can be claimed with its birth and run here at once; then a slot is reserved for it."""
+        return parts.supervisor is not None and not options.put_off and parts.supervisor.reserve(definition, new.queue)
+
+    async def _begin_here(
+        self, parts: Parts, definition: Definition, new: NewExecution, on_conflict: OnConflict
+    ) -> bool:
+        supervisor = parts.supervisor
+        assert supervisor is not None
+        token = new.token = new_token()
+        epoch = supervisor.epoch
+        supervisor.under_way.add(token)
+        write = parts.commit.write(supervisor.births.of(new), new.execution_id, new.row(), len(new.input))
+
+        def born(done: asyncio.Future[Row | None]) -> None:
+            # Whatever became of the caller meanwhile: what was claimed at birth must be run, or its slot be given back.
+            supervisor.under_way.discard(token)
+            row = None if done.cancelled() or done.exception() is not None else done.result()
+            if row is None or not row["created"] or not supervisor.can_use(epoch):
+                supervisor.unreserve(new.queue)
+                return
+            subject = Subject(
+                shown_id(new.execution_id, new.name),
+                definition.name,
+                new.input,
+                History(),
+                json.loads(new.tags) if new.tags else {},
+            )
+            supervisor.begin(new.execution_id, token, new.queue, new.shape_id, subject, new.timeout)
+
+        write.add_done_callback(born)
+        row = await _refusable(asyncio.shield(write))
+        if row["created"]:
+            return True
+        created = await self._recognised(parts, new, row, on_conflict)
+        if created:  # by a first try whose reply was lost: the claim that it made is nobody's here
+            await supervisor.release_stray(new.execution_id, token)
+        return created
+
+    async def _started(self, parts: Parts, new: NewExecution, row: Row, on_conflict: OnConflict) -> bool:
+        """Settle a start that was written: tell the workers of a new execution, and the caller of an old one."""
+        created = bool(row["created"]) or await self._recognised(parts, new, row, on_conflict)
+        if created:
+            if row["due_in"] is None:
+                parts.herald.ready(new.queue)
+            else:
+                parts.herald.later(row["due_in"])
+        return created
+
+    async def _recognised(self, parts: Parts, new: NewExecution, row: Row, on_conflict: OnConflict) -> bool:
+        """Whether an execution that was found to exist is this very start's: it was committed, by somebody or by our own
+        first try, after the statement had taken its snapshot."""
+        workflow = row["existing_workflow"]
+        if workflow is None:
+            found = await parts.executions.fetch("execution/existing", new.execution_id)
+            if found and found[0]["started_by"] == new.operation:
+                return True
+            workflow = found[0]["workflow"] if found else new.workflow
+        return self._existing(new, workflow, on_conflict)
+
+    def _existing(self, new: NewExecution, workflow: str | None, on_conflict: OnConflict) -> Literal[False]:
+        shown = shown_id(new.execution_id, new.name)
+        if workflow is not None and workflow != new.workflow:
+            raise IdConflict(
+                f"execution {shown!r} exists already, and is one of workflow {workflow!r}, not {new.workflow!r}."
+            )
+        if on_conflict == "error":
+            raise IdConflict(f"execution {shown!r} exists already.")
+        return False
+
+
+async def _refusable(write: asyncio.Future[Row | None]) -> Row:
+    try:
+        row = await write
+    except asyncpg.DataError as error:
+        raise EncodeError(f"PostgreSQL cannot store this start: {error}") from error
+    assert row is not None, "a start always answers"
+    return row
