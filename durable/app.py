@@ -122,6 +122,30 @@ class Durable(Client):
                 "Durable: a worker without queues would run nothing. Give queues, or worker=False."
             )
 
+    # --- What it was given ----------------------------------------------------------------------------------------
+
+    @property
+    def dsn(self) -> str | None:
+        """The database that it was given, or that the environment names; None: an embedded one."""
+        return self._dsn or os.environ.get(DSN_VARIABLE)
+
+    @property
+    def workflows(self) -> list[Workflow[Any, Any]]:
+        """What it can start and run."""
+        return list(self._workflows.values())
+
+    @property
+    def codec(self) -> Codec:
+        """How its data becomes JSON."""
+        return self._codec
+
+    def serve(self, queues: Mapping[str, int]) -> None:
+        """Be a worker that serves these queues and no others, from when it is entered. Raises `ConfigurationError`."""
+        if self._stack is not None:
+            raise ConfigurationError("this engine is running already. Say what it serves before it is entered.")
+        self._queues, self._worker = dict(queues), True
+        self._check()
+
     # --- Ways to run ----------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Durable:
@@ -183,7 +207,7 @@ class Durable(Client):
         return self._running
 
     async def _open(self, stack: contextlib.AsyncExitStack) -> None:
-        dsn = self._dsn or os.environ.get(DSN_VARIABLE)
+        dsn = self.dsn
         if dsn is None:
             from durable.embedded import EmbeddedPostgres  # only here: it is not for every system
 

@@ -62,7 +62,7 @@ async def go_on(run: Interpreter, failure: Failure) -> Outcome:
     """Do what is left to be done of the ending."""
     run.failure = failure
     status = Status.FAILED
-    for path, step, value in _to_undo(run):
+    for path, step, value in to_undo(run):
         done = await _undo(run, path, step, value)
         if isinstance(done, Blocked):
             return done
@@ -108,7 +108,7 @@ def _undoable(run: Interpreter) -> Iterator[tuple[str, Step, Past]]:
                 yield path, node, past
 
 
-def _to_undo(run: Interpreter) -> list[tuple[str, Step, Value]]:
+def to_undo(run: Interpreter) -> list[tuple[str, Step, Value]]:
     """The compensations in their order: path, step and data."""
     history = run.subject.history
     # Inside a step there is only its compensation. One that was begun goes on where it is recorded, whatever its name is now.

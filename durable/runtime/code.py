@@ -6,12 +6,13 @@ import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from durable.engine.journal import History
+from durable.engine.journal import History, Record
 from durable.model.definition import Definition
 from durable.model.evolution import can_be_undone, resumes, resumes_after
 from durable.model.fingerprint import Tree, shape_of
 from durable.model.paths import name_in
 from durable.store.claims import Claimable
+from durable.store.connection import Row
 
 log = logging.getLogger("durable.runtime")
 
@@ -81,4 +82,22 @@ def claimable(codes: Mapping[int, Code]) -> Claimable:
         shapes=sorted(codes),
         known=sorted(shape for shape, code in codes.items() if not code.depends),
         own=sorted({code.definition.shape for code in codes.values()}),
+    )
+
+
+def record_from(row: Row) -> Record:
+    """A row of ``journal/read`` as the interpreter knows it."""
+    delay = row["run_in"]
+    return Record(
+        row["seq"],
+        row["path"],
+        row["kind"],
+        row["attempt"],
+        row["value"],
+        row["error"],
+        None if delay is None else max(delay, 0.0),
+        row["seconds"],
+        row["target"],
+        row["data_seq"],
+        key=row["key"],
     )

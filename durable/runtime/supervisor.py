@@ -23,7 +23,7 @@ import asyncpg
 from durable.engine.context import Engine
 from durable.engine.inbox import Inbox, Message
 from durable.engine.interpreter import Interpreter
-from durable.engine.journal import Blocked, Failed, History, Outcome, Record, Subject
+from durable.engine.journal import Blocked, Failed, History, Outcome, Subject
 from durable.engine.step_runner import StepRunner
 from durable.errors import ClaimLost, Interruption, StoreUnavailable
 from durable.ids import shown_id
@@ -32,7 +32,7 @@ from durable.model.failure import Failure
 from durable.runtime.auditor import Auditor
 from durable.runtime.canceller import Canceller
 from durable.runtime.claimer import Claimer, Lane, Past
-from durable.runtime.code import Code, claimable
+from durable.runtime.code import Code, claimable, record_from
 from durable.runtime.followers import Followers
 from durable.runtime.herald import Herald
 from durable.runtime.listener import HELD, READY, TIMER, Listener
@@ -358,7 +358,7 @@ class Supervisor:
         if not self.can_use(epoch):
             self.unreserve(row["queue"])
             return
-        history = History([_record(r) for r in past.journal])
+        history = History([record_from(r) for r in past.journal])
         code = self._codes[row["shape_id"]]
         deadline_in: float | None = row["deadline_in"]
         overdue = deadline_in is not None and deadline_in <= 0
@@ -613,20 +613,3 @@ async def _for_ever() -> None:
 
 def _message(row: Row) -> Message:
     return Message(row["number"], row["topic"], row["payload"])
-
-
-def _record(row: Row) -> Record:
-    delay = row["run_in"]
-    return Record(
-        row["seq"],
-        row["path"],
-        row["kind"],
-        row["attempt"],
-        row["value"],
-        row["error"],
-        None if delay is None else max(delay, 0.0),
-        row["seconds"],
-        row["target"],
-        row["data_seq"],
-        key=row["key"],
-    )
