@@ -141,16 +141,17 @@ class Client(Starting):
         items = [listed_from(row) for row in rows]
         return Page(items, write_cursor(items[-1].execution_id) if len(items) == limit else None)
 
-    def events(self, id: str, after: str | None = None) -> AsyncIterator[LifeEvent]:
+    def events(self, id: str, after: str | None = None, *, follow: bool = True) -> AsyncIterator[LifeEvent]:
         """The life of an execution as it goes on, until it has ended: its steps, what they wait for, their progress, and the
         chunks of their streams. From its beginning, or *after* the `position` of an event that was seen before.
+        Without *follow*, only what has happened by now.
 
         New events are pushed; at the latest they are found within a second or two. Raises `UnknownExecution`, `UsageError` and
         `StoreUnavailable` while it is iterated. Stop by leaving the loop; that changes nothing for the execution.
         """
         parts = self.parts()
         execution_id = execution_uuid(id)
-        return Following(parts.executions, parts.followers, parts.codec, execution_id, id).events(after)
+        return Following(parts.executions, parts.followers, parts.codec, execution_id, id).events(after, follow=follow)
 
     async def wait_for_result(self, id: str, result_type: Any, timeout: float | timedelta | None) -> Any:
         """See `Handle.result`."""

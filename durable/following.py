@@ -92,8 +92,8 @@ class Following:
         self._shown = shown
         self._runs: dict[str, tuple[UUID, int]] = {}  # by path: which run has told chunks last, and its attempt
 
-    async def events(self, after: str | None) -> AsyncIterator[LifeEvent]:
-        """All that happens after a place, until the execution has ended."""
+    async def events(self, after: str | None, *, follow: bool = True) -> AsyncIterator[LifeEvent]:
+        """All that happens after a place, until the execution has ended, or unless *follow* all that has happened by now."""
         place = Place.read(after)
         loop = asyncio.get_running_loop()
         if place.told:
@@ -115,6 +115,8 @@ class Following:
                             yield event
                 if ended["ended_at"] is not None:
                     yield LifeEvent("ended", "", 0, ended["ended_at"], str(place), message=ended["status"])
+                    return
+                if not follow:
                     return
                 try:
                     async with asyncio.timeout(LOOK_EVERY):

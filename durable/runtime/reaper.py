@@ -46,10 +46,14 @@ class Reaper:
         while True:
             await self._wanted.wait()
             self._wanted.clear()
-            while self._lapsed:
-                await self._bury(self._lapsed.popitem()[0])
-            while self._orphans:
-                await self._move(self._orphans.popitem()[0], suspects_only=False, crashed=False)
+            await self.reap_all()
+
+    async def reap_all(self) -> None:
+        """Reap whom it was told of."""
+        while self._lapsed:
+            await self._bury(self._lapsed.popitem()[0])
+        while self._orphans:
+            await self._move(self._orphans.popitem()[0], suspects_only=False, crashed=False)
 
     async def _bury(self, worker: UUID) -> None:
         buried = await self._link.fetch_surely(load("worker/bury"), worker)

@@ -121,6 +121,17 @@ class Link:
                 self._drop()  # the protocol may be in the middle of a reply
                 raise
 
+    async def execute(self, statement: str) -> None:
+        """Run a statement that PostgreSQL itself has written, of those that can take no parameters. It may take long."""
+        async with self._turn:
+            connection = await asyncpg.connect(
+                self._dsn, server_settings={"application_name": f"durable {self._purpose}"}
+            )
+            try:
+                await connection.execute(statement)
+            finally:
+                await connection.close()
+
     async def fetch_surely(self, query: Query, *arguments: Any) -> list[Row]:
         """Run a statement that may be repeated until an answer comes, however long PostgreSQL is away."""
         attempt = 0

@@ -7,12 +7,13 @@ than the program.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import asyncpg
 
-from durable.errors import SchemaTooNew
+from durable.errors import ConfigurationError, SchemaTooNew
 from durable.store.queries import load, sql_folder
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -77,3 +78,34 @@ async def _version(connection: Connection) -> int:
     if not await connection.fetchval(load("migration/exists").sql):
         return 0
     return await connection.fetchval(load("migration/version").sql)
+
+
+def script(missing: Sequence[Migration]) -> str:
+    """What `migrate` would run, as one SQL script for ``psql``."""
+    parts = ["begin;", load("migration/lock").sql.replace("$1", str(LOCK)) + ";"]
+    record = load("migration/record").sql
+    for migration in missing:
+        values = record.replace("$1", str(migration.version)).replace("$2", f"'{migration.name}'")
+        parts += [migration.sql.strip(), f"{values};"]
+    return "\n\n".join([*parts, "commit;"])
+
+
+async def grant(dsn: str, role: str) -> list[str]:
+    """Give *role* what an engine needs, and nothing else; returns the statements. Repeating it changes nothing. What later
+    migrations of the same user make is granted as well. Raises `ConfigurationError` when there is no such role."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        found = await connection.fetchrow(load("migration/role").sql, role)
+        if found is None:
+            raise ConfigurationError(
+                f"there is no role {role!r}. Make it first: create role {role} login password '...'"
+            )
+        if found["superuser"]:
+            raise ConfigurationError(f"role {role!r} is a superuser: it may do everything anyway. Name another one.")
+        statements = [row["statement"] for row in await connection.fetch(load("migration/grants").sql, role)]
+        async with connection.transaction():
+            for statement in statements:
+                await connection.execute(statement)
+        return statements
+    finally:
+        await connection.close()

@@ -1,0 +1,233 @@
+"""The commands that act: start, send-event, emit, answer, cancel."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from durable.app import Durable
+from durable.authoring import Workflow
+from durable.cli.asking import tags_of
+from durable.cli.commands import App, AsJson, Dsn, Id, Yes, command, confirm, target
+from durable.cli.output import Exit, Problem, hint, print_json, say
+from durable.cli.target import resolve
+from durable.errors import DecodeError, ExecutionCancelled, ExecutionFailed
+from durable.handle import Handle
+from durable.request import encode_tags
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+DATA_HELP = "JSON; @file reads it from a file, - from the standard input. What is no JSON is taken as text."
+
+
+def read_data(given: str | None) -> Any:
+    """Data as it was typed. Raises `Problem`."""
+    if given is None:
+        return None
+    text = given
+    strict = given == "-" or given.startswith("@")
+    if given == "-":
+        text = sys.stdin.read()
+    elif given.startswith("@"):
+        try:
+            text = Path(given[1:]).read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise Problem(
+                f"{given[1:]} cannot be read: {error}.", "Text that begins with @ is written as JSON."
+            ) from error
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        if strict or text.lstrip()[:1] in ("{", "[", '"'):
+            raise Problem(f"this is not JSON: {error}.", "Write it in single quotes: '{\"id\": 7}'.") from error
+        return text
+
+
+def read_duration(given: str | None) -> timedelta | None:
+    """A duration like ``90s``, ``1h30m``. Raises `Problem`."""
+    if given is None:
+        return None
+    parts = _DURATION.findall(given)
+    if not parts or "".join(number + unit for number, unit in parts) != given:
+        raise Problem(f"{given!r} is no duration.", "Write it like 90s, 15m, 1h30m, 2d.")
+    return sum((timedelta(**{_UNITS[unit]: float(number)}) for number, unit in parts), timedelta())
+
+
+@command("start")
+async def start(
+    workflow: Annotated[str, typer.Argument(help="Its name.", show_default=False)],
+    data: Annotated[str | None, typer.Argument(help=f"The input. {DATA_HELP}", show_default=False)] = None,
+    id: Annotated[str | None, typer.Option("--id", help="Starts once under an id.", show_default=False)] = None,
+    queue: Annotated[
+        str | None, typer.Option("--queue", "-q", help="Default: the workflow's.", show_default=False)
+    ] = None,
+    priority: Annotated[int | None, typer.Option("--priority", help="Higher first.", show_default=False)] = None,
+    delay: Annotated[str | None, typer.Option("--delay", help="Begin later: 90s, 1h30m.", show_default=False)] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option("--tag", "-t", help="key=value; may be repeated.", show_default=False)
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the result, and print it.")] = False,
+    timeout: Annotated[str | None, typer.Option("--timeout", help="How long to wait.", show_default=False)] = None,
+    dsn: Dsn = None,
+    app: App = None,
+    as_json: AsJson = False,
+) -> Exit:
+    """Start an execution. With --app the data is checked; without, any workflow that a worker has registered can be started."""
+    value, limit, later = read_data(data), read_duration(timeout), read_duration(delay)
+    tags = tags_of(tag)
+    async with target(dsn, app).client() as client:
+        if app is not None:
+            known = _workflow(client, workflow)
+            try:
+                typed = client.codec.decode(json.dumps(value), known.definition.input_type)
+            except DecodeError as error:
+                raise Problem(f"the data does not fit what {workflow!r} takes: {error}") from error
+            handle: Handle[Any]
+            handle = await client.start(known, typed, id=id, queue=queue, priority=priority, delay=later, tags=tags)
+            created = handle.created
+        else:
+            created = id is None or not await client.parts().executions.fetch("execution/get", _uuid(id))
+            seconds = None if later is None else later.total_seconds()
+            rows = await client.parts().executions.fetch(
+                "execution/start_by_name",
+                workflow,
+                json.dumps(value),
+                id,
+                queue,
+                priority,
+                seconds,
+                None if tags is None else encode_tags(tags),
+            )
+            handle = client.handle(rows[0]["id"])
+        if not wait:
+            if as_json:
+                print_json({"id": handle.id, "created": created})
+            else:
+                say(handle.id)
+                hint("started; see: durable show " + handle.id if created else "this id had been started before")
+            return Exit.OK
+        return await _result(handle, limit, as_json)
+
+
+def _uuid(id: str) -> Any:
+    from durable.ids import execution_uuid
+
+    return execution_uuid(id)
+
+
+def _workflow(client: Durable, name: str) -> Workflow[Any, Any]:
+    found = [workflow for workflow in client.workflows if workflow.name == name]
+    if not found:
+        names = ", ".join(sorted({workflow.name for workflow in client.workflows})) or "none"
+        raise Problem(f"this application has no workflow {name!r}.", f"It has: {names}.", Exit.NOT_FOUND)
+    return max(found, key=lambda workflow: workflow.version)
+
+
+async def _result(handle: Handle[Any], limit: timedelta | None, as_json: bool) -> Exit:
+    try:
+        result = await handle.result(limit)
+    except TimeoutError:
+        raise Problem(
+            f"{handle.id} has not ended in time; it goes on.", f"durable watch {handle.id}", Exit.NO
+        ) from None
+    except (ExecutionFailed, ExecutionCancelled) as error:
+        raise Problem(str(error), f"durable show {handle.id}", Exit.NO) from None
+    print_json({"id": handle.id, "status": "completed", "result": result} if as_json else result)
+    return Exit.OK
+
+
+@command("send-event")
+async def send_event(
+    id: Id,
+    name: Annotated[str, typer.Argument(help="The name of the event.", show_default=False)],
+    payload: Annotated[str | None, typer.Argument(help=DATA_HELP, show_default=False)] = None,
+    dedupe_key: Annotated[
+        str | None, typer.Option("--dedupe-key", help="Under one key it is sent once.", show_default=False)
+    ] = None,
+    dsn: Dsn = None,
+    app: App = None,
+    as_json: AsJson = False,
+) -> None:
+    """Send an event to an execution; it is kept until it is waited for."""
+    value = read_data(payload)
+    async with target(dsn, app).client() as client:
+        found = await resolve(client, id)
+        sent = await client.send_event(found, name, value, dedupe_key=dedupe_key)
+    if as_json:
+        print_json({"id": found, "name": name, "sent": sent})
+    else:
+        say(f"sent {name} to {found}" if sent else f"{name} was sent to {found} before under this key")
+
+
+@command("emit")
+async def emit(
+    name: Annotated[str, typer.Argument(help="The name of the event.", show_default=False)],
+    payload: Annotated[str | None, typer.Argument(help=DATA_HELP, show_default=False)] = None,
+    dsn: Dsn = None,
+    app: App = None,
+    as_json: AsJson = False,
+) -> None:
+    """Emit an event to whoever waits for what is in it."""
+    value = read_data(payload)
+    async with target(dsn, app).client() as client:
+        await client.emit(name, value)
+    if as_json:
+        print_json({"name": name, "emitted": True})
+    else:
+        say(f"emitted {name}")
+
+
+@command("answer")
+async def answer(
+    id: Id,
+    name: Annotated[str, typer.Argument(help="The name of what is asked.", show_default=False)],
+    value: Annotated[str, typer.Argument(help=f"The answer. {DATA_HELP}", show_default=False)],
+    by: Annotated[str | None, typer.Option("--by", help="Who answers.", show_default=False)] = None,
+    number: Annotated[
+        int | None, typer.Option("--number", help="Which one, of several of that name.", show_default=False)
+    ] = None,
+    dsn: Dsn = None,
+    app: App = None,
+    as_json: AsJson = False,
+) -> None:
+    """Answer what an execution asks: approved, rejected, a choice, a text, or an object for a form."""
+    async with target(dsn, app).client() as client:
+        found = await resolve(client, id)
+        asked = (await client.get_execution(found, include_steps=True)).inputs or []
+        kinds = {item.type for item in asked if item.name == name and item.status == "pending"}
+        given = value if kinds == {"text"} and value[:1] not in ("@", '"') and value != "-" else read_data(value)
+        await client.provide_input(found, name, given, by=by, number=number)
+    if as_json:
+        print_json({"id": found, "name": name, "answered": True})
+    else:
+        say(f"answered {name} of {found}")
+
+
+@command("cancel")
+async def cancel(
+    ids: Annotated[list[str], typer.Argument(help="Ids, or their beginnings.", show_default=False)],
+    reason: Annotated[str | None, typer.Option("--reason", "-r", help="Kept with it.", show_default=False)] = None,
+    compensate: Annotated[bool, typer.Option("--compensate", help="Undo what was done.")] = False,
+    yes: Yes = False,
+    dsn: Dsn = None,
+    app: App = None,
+    as_json: AsJson = False,
+) -> Exit:
+    """Cancel executions, and their children. Nothing is undone without --compensate."""
+    async with target(dsn, app).client() as client:
+        found = [await resolve(client, id) for id in ids]
+        confirm(f"Cancel {', '.join(found)}?", yes)
+        done = {id: await client.cancel(id, reason, compensate=compensate) for id in found}
+    if as_json:
+        print_json([{"id": id, "cancelled": cancelled} for id, cancelled in done.items()])
+    else:
+        for id, cancelled in done.items():
+            say(f"{'cancelled' if cancelled else 'had ended before'} {id}")
+    return Exit.OK if any(done.values()) else Exit.REFUSED

@@ -1,0 +1,153 @@
+"""All commands together, and what they have in common: options, and how errors end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import importlib
+import inspect
+import logging
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any, TypeAlias
+
+import asyncpg
+import typer
+
+from durable.cli.output import Exit, Problem, complain, err
+from durable.cli.target import Target
+from durable.errors import (
+    DefinitionError,
+    DurableError,
+    ExecutionEnded,
+    IdConflict,
+    InputRejected,
+    NoPendingInput,
+    SchemaTooNew,
+    StoreUnavailable,
+    UnknownExecution,
+    UnknownWorkflow,
+)
+
+app = typer.Typer(
+    name="durable",
+    help="Durable workflows for asyncio, kept in PostgreSQL: run them, look at them, act on them.",
+    epilog="The database: --dsn, or DURABLE_DATABASE_URL, or that of the engine, or the embedded one in .durable/. "
+    "The code: --app module:engine, or DURABLE_APP. Exit statuses: 0 done, 1 the answer is no, 2 wrong usage, "
+    "3 not found, 4 refused, 5 database.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Dsn: TypeAlias = Annotated[
+    str | None, typer.Option("--dsn", help="The database. Default: DURABLE_DATABASE_URL.", show_default=False)
+]
+App: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--app", envvar="DURABLE_APP", help="Your engine, as module:engine.", show_default=False),
+]
+AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Yes: TypeAlias = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Id: TypeAlias = Annotated[str, typer.Argument(help="An id, or its beginning.", show_default=False)]
+
+_STATUSES: list[tuple[type[Exception], Exit]] = [
+    (UnknownExecution, Exit.NOT_FOUND),
+    (UnknownWorkflow, Exit.NOT_FOUND),
+    (NoPendingInput, Exit.NOT_FOUND),
+    (ExecutionEnded, Exit.REFUSED),
+    (InputRejected, Exit.REFUSED),
+    (IdConflict, Exit.REFUSED),
+    (SchemaTooNew, Exit.DATABASE),
+    (StoreUnavailable, Exit.DATABASE),
+]
+_CURES: dict[type[Exception], str] = {
+    NoPendingInput: "`durable pending` lists what is asked.",
+    UnknownExecution: "`durable list` shows the latest.",
+    ExecutionEnded: "`durable show` says how.",
+}
+
+Work: TypeAlias = Callable[..., Coroutine[Any, Any, Exit | None]]
+
+
+def command(name: str, **options: Any) -> Callable[[Work], Work]:
+    """Make a coroutine function the command *name*. What it returns, or raises, becomes the exit status."""
+
+    def declare(work: Work) -> Work:
+        @functools.wraps(work)
+        def wrapped(**given: Any) -> None:
+            raise typer.Exit(finish(lambda: work(**given)))
+
+        wrapped.__signature__ = inspect.signature(work, eval_str=True)  # type: ignore[attr-defined]
+        app.command(name, **options)(wrapped)
+        return work
+
+    return declare
+
+
+def finish(work: Callable[[], Coroutine[Any, Any, Exit | None]]) -> Exit:
+    """Run it, and turn what the user can mend into a message and a status."""
+    try:
+        return asyncio.run(work()) or Exit.OK
+    except Problem as problem:
+        complain(problem)
+        return problem.status
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        err.print("interrupted", style="dim")
+        return Exit.INTERRUPTED
+    except DefinitionError as error:
+        complain(Problem(str(error)))
+        return Exit.USAGE
+    except DurableError as error:
+        status = next((status for kind, status in _STATUSES if isinstance(error, kind)), Exit.USAGE)
+        complain(Problem(str(error), _CURES.get(type(error), "")))
+        return status
+    except BrokenPipeError:
+        return Exit.OK  # whoever reads has read enough: `| head`
+    except asyncpg.InsufficientPrivilegeError as error:
+        complain(Problem(f"PostgreSQL: {error}.", "Use a role that may do this, or `durable migrate --grant ROLE`."))
+        return Exit.DATABASE
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        if (ours := _said_by_sql(error)) is not None:
+            complain(ours)
+            return ours.status
+        complain(Problem(f"PostgreSQL: {error or type(error).__name__}.", "See that it runs, and that --dsn is right."))
+        return Exit.DATABASE
+
+
+def _said_by_sql(error: Exception) -> Problem | None:
+    """What a function of ours in the database says; None if it is none of them."""
+    if not isinstance(error, asyncpg.PostgresError) or not str(error).startswith("durable: "):
+        return None
+    missing = isinstance(error, asyncpg.UndefinedObjectError | asyncpg.NoDataFoundError)
+    refused = isinstance(error, asyncpg.UniqueViolationError | asyncpg.ObjectNotInPrerequisiteStateError)
+    status = Exit.NOT_FOUND if missing else Exit.REFUSED if refused else Exit.USAGE
+    what, _, _ = str(error).removeprefix("durable: ").partition("\n")
+    return Problem(what, error.hint or "", status)
+
+
+def target(dsn: str | None, app: str | None = None) -> Target:
+    """What the options name."""
+    return Target(dsn, app)
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Ask, unless *yes*. Raises `Problem` when there is nobody to ask, and `typer.Abort` for a no."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise Problem(f"{question} Nobody can be asked here.", "Give --yes to say so.")
+    if not typer.confirm(question):
+        raise Problem("nothing was changed.", status=Exit.NO)
+
+
+def run() -> None:
+    """Run the command line."""
+    for module in ("running", "acting", "asking", "checking"):  # importing them declares their commands
+        importlib.import_module(f"durable.cli.{module}")
+
+    logging.basicConfig(level="ERROR", format="%(message)s", stream=sys.stderr)
+    logging.getLogger("durable").setLevel("ERROR")
+    with contextlib.suppress(BrokenPipeError):
+        app()

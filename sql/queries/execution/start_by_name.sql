@@ -1,0 +1,13 @@
+-- Start an execution of a workflow that some program has registered, with no code at hand; see `durable.start_execution`.
+--
+-- $1 workflow text
+-- $2 input json
+-- $3 id text             null: one is made
+-- $4 queue text          null, here and below: as the workflow says
+-- $5 priority int4
+-- $6 delay float8        seconds
+-- $7 tags jsonb
+-- Returns id text
+-- Locks   the new rows
+-- Index   execution_pkey
+select durable.start_execution($1::text, $2::json, $3::text, $4::text, $5::int4, durable.clock() + make_interval(secs => $6::float8), $7::jsonb) as id

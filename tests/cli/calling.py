@@ -1,0 +1,76 @@
+"""Calls the command `durable` as it is installed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+COMMAND = Path(sys.executable).parent / "durable"
+APP = "tests.cli.shop"
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command has said, and its exit status."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    @property
+    def lines(self) -> list[Any]:
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+@contextlib.asynccontextmanager
+async def calling(
+    *words: str, dsn: str | None, cwd: Path = ROOT, **environment: str
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """The command, running; killed at the end if it still does."""
+    surroundings = {**os.environ, "COLUMNS": "140", "PYTHONUNBUFFERED": "1", **environment}
+    surroundings.pop("DURABLE_DATABASE_URL", None)
+    if dsn is not None:
+        surroundings["DURABLE_DATABASE_URL"] = dsn
+    process = await asyncio.create_subprocess_exec(
+        COMMAND,
+        *words,
+        cwd=cwd,
+        env=surroundings,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+class Caller:
+    """Calls it on one database."""
+
+    def __init__(self, dsn: str | None, cwd: Path = ROOT) -> None:
+        self.dsn = dsn
+        self.cwd = cwd
+
+    async def __call__(self, *words: str, stdin: str = "", **environment: str) -> Said:
+        async with calling(*words, dsn=self.dsn, cwd=self.cwd, **environment) as process, asyncio.timeout(60):
+            out, err = await process.communicate(stdin.encode())
+        assert process.returncode is not None
+        said = Said(process.returncode, out.decode(), err.decode())
+        assert "Traceback (most recent call last)" not in said.err, said.err
+        return said
