@@ -64,7 +64,7 @@ class Examined:
 
     async def fetch(self, name: str, *arguments: Any) -> list[Row]:
         """Ask one of the queries of ``sql/queries/doctor``."""
-        return await self.connection.fetch(load(f"doctor/{name}").sql, *arguments)
+        return await self.connection.fetch(load(name).sql, *arguments)
 
 
 Check: TypeAlias = Callable[[Examined], Awaitable[Sequence[Finding]]]
@@ -139,7 +139,7 @@ async def _invariants(examined: Examined) -> list[Finding]:
 
 
 async def _stuck(examined: Examined) -> list[Finding]:
-    rows = await examined.fetch("stuck", examined.limits.stuck, IDS)
+    rows = await examined.fetch("doctor/stuck", examined.limits.stuck, IDS)
     return [
         Finding(
             "stuck",
@@ -161,7 +161,7 @@ async def _held(examined: Examined) -> list[Finding]:
             f"{_some(row['ids'], row['executions'])}",
             "Deploy code that has what they expect; `durable check` tells before a deploy. Or cancel them.",
         )
-        for row in await examined.fetch("held", IDS)
+        for row in await examined.fetch("doctor/held", IDS)
     ]
 
 
@@ -175,7 +175,7 @@ async def _dead_workers(examined: Examined) -> list[Finding]:
             "Any worker that runs does it. Start one, or run `durable doctor --fix`.",
             fixable=True,
         )
-        for row in await examined.fetch("dead_workers", examined.limits.lapsed)
+        for row in await examined.fetch("doctor/dead_workers", examined.limits.lapsed)
     ]
 
 
@@ -195,7 +195,7 @@ async def _overdue(examined: Examined) -> list[Finding]:
             "Any worker that runs wakes them. Start one, or run `durable doctor --fix`.",
             fixable=True,
         )
-        for row in await examined.fetch("overdue", examined.limits.overdue, IDS)
+        for row in await examined.fetch("doctor/overdue", examined.limits.overdue, IDS)
     ]
 
 
@@ -208,7 +208,7 @@ async def _suspects(examined: Examined) -> list[Finding]:
             f"{_some(row['ids'], row['executions'])}",
             "A step of theirs may kill its process: see `durable show` for where they stand, and the logs of the workers.",
         )
-        for row in await examined.fetch("suspects", IDS)
+        for row in await examined.fetch("doctor/suspects", IDS)
     ]
 
 
@@ -220,7 +220,7 @@ async def _undelivered(examined: Examined) -> list[Finding]:
     }
     return [
         Finding("undelivered", "error", f"{row['rows']} {told[row['kind']][0]}", told[row["kind"]][1])
-        for row in await examined.fetch("undelivered", examined.limits.undelivered)
+        for row in await examined.fetch("doctor/undelivered", examined.limits.undelivered)
     ]
 
 
@@ -233,7 +233,7 @@ async def _transactions(examined: Examined) -> list[Finding]:
             f"{duration(row['seconds'])}, {row['state']}",
             f"End it, or the program: `select pg_terminate_backend({row['pid']})`. Until then dead rows cannot be removed.",
         )
-        for row in await examined.fetch("transactions", examined.limits.transaction)
+        for row in await examined.fetch("doctor/transactions", examined.limits.transaction)
     ]
 
 
@@ -248,12 +248,12 @@ async def _bloat(examined: Examined) -> list[Finding]:
             "See that autovacuum runs and no transaction stays open. `durable doctor --fix` vacuums it now.",
             fixable=True,
         )
-        for row in await examined.fetch("bloat", limits.dead_rows, limits.dead_share)
+        for row in await examined.fetch("doctor/bloat", limits.dead_rows, limits.dead_share)
     ]
 
 
 async def _server(examined: Examined) -> list[Finding]:
-    (row,) = await examined.fetch("server")
+    (row,) = await examined.fetch("doctor/server")
     limits, found = examined.limits, list[Finding]()
 
     def add(severity: Severity, what: str, cure: str, check: str = "server") -> None:
@@ -272,7 +272,7 @@ async def _server(examined: Examined) -> list[Finding]:
         add("error", f"PostgreSQL {row['version'] // 10000} is too old", "Use PostgreSQL 15 or later.")
     if row["notify_usage"] > limits.notify_usage:
         what = f"the queue of notifications is {row['notify_usage']:.0%} full: at 100% every NOTIFY fails"
-        add("error", what, "Some session listens inside an open transaction: end it.", "notify queue")
+        add("error", what, "Some session listens inside an open transaction: end it.", "notifications")
     if row["connections"] > limits.connections * row["connections_max"]:
         what = f"{row['connections']} of {row['connections_max']} connections are used"
         add("warning", what, "Raise max_connections, put PgBouncer between, or start fewer processes.")

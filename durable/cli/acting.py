@@ -69,7 +69,7 @@ async def start(
         str | None, typer.Option("--queue", "-q", help="Default: the workflow's.", show_default=False)
     ] = None,
     priority: Annotated[int | None, typer.Option("--priority", help="Higher first.", show_default=False)] = None,
-    delay: Annotated[str | None, typer.Option("--delay", help="Begin later: 90s, 1h30m.", show_default=False)] = None,
+    delay: Annotated[str | None, typer.Option("--delay", help="Put it off: 90s, 1h30m.", show_default=False)] = None,
     tag: Annotated[
         list[str] | None, typer.Option("--tag", "-t", help="key=value; may be repeated.", show_default=False)
     ] = None,

@@ -81,13 +81,16 @@ async def _version(connection: Connection) -> int:
 
 
 def script(missing: Sequence[Migration]) -> str:
-    """What `migrate` would run, as one SQL script for ``psql``."""
-    parts = ["begin;", load("migration/lock").sql.replace("$1", str(LOCK)) + ";"]
+    """What `migrate` would run, as one SQL script, to be run in one transaction: ``psql --single-transaction``."""
+    parts = [
+        "-- To be run in one transaction: psql --single-transaction --set ON_ERROR_STOP=1",
+        load("migration/lock").sql.replace("$1", str(LOCK)) + ";",
+    ]
     record = load("migration/record").sql
     for migration in missing:
         values = record.replace("$1", str(migration.version)).replace("$2", f"'{migration.name}'")
         parts += [migration.sql.strip(), f"{values};"]
-    return "\n\n".join([*parts, "commit;"])
+    return "\n\n".join(parts)
 
 
 async def grant(dsn: str, role: str) -> list[str]:

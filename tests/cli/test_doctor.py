@@ -150,7 +150,7 @@ PLANTED: dict[Plant, tuple[str, str]] = {
     a_worker_is_of_an_older_program: ("versions", "1 workers were started before the latest migration"),
     a_table_is_bloated: ("bloat", "table topic has 20,000 dead rows beside 0 live ones"),
     an_index_is_invalid: ("server", "index wake_by_time is invalid and not used"),
-    a_listener_sleeps_in_a_transaction: ("notify queue", "the queue of notifications is"),
+    a_listener_sleeps_in_a_transaction: ("notifications", "the queue of notifications is"),
 }
 STRICT = Limits(transaction=0.0, notify_usage=0.00001)
 

@@ -14,7 +14,8 @@ import durable
 from durable import Durable
 from tests.examples.processes import ROOT, run, serving, started
 
-DOCUMENTS = ["README.md", "docs/guide.md", "docs/control_flow.md", "docs/sagas.md", "docs/waiting.md"]
+PAGES = ("guide", "control_flow", "sagas", "waiting", "cli", "deploy_check")
+DOCUMENTS = ["README.md", *(f"docs/{page}.md" for page in PAGES)]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 WHOLE = re.compile(r"# (\w+)\.py\b")
 
