@@ -14,7 +14,11 @@ from durable.current import (
     list_children,
     list_executions,
     list_pending_inputs,
+    list_queues,
+    list_workers,
+    pause_queue,
     provide_input,
+    resume_queue,
     send_event,
     start,
     start_many,
@@ -47,6 +51,7 @@ from durable.errors import (
     NonRetryable,
     NoPendingInput,
     PayloadTooLarge,
+    QueueFull,
     RetryAfter,
     RunFailed,
     SchemaTooNew,
@@ -70,6 +75,8 @@ from durable.model.inputs import Choice, Field
 from durable.model.results import ArmResults, Err, Goto, ItemResults, Ok
 from durable.model.retry import Retry
 from durable.model.status import Status
+from durable.queueing import QueueView, WorkerView
+from durable.queues import Queue, Rate
 from durable.timing import days, hours, minutes, seconds
 from durable.view import Attempt, EffectView, Execution, Page, StepView
 
@@ -123,6 +130,10 @@ __all__ = [
     "Ok",
     "Page",
     "PayloadTooLarge",
+    "Queue",
+    "QueueFull",
+    "QueueView",
+    "Rate",
     "Retry",
     "RetryAfter",
     "RunFailed",
@@ -139,6 +150,7 @@ __all__ = [
     "UsageError",
     "WaitTimeout",
     "WorkerCrashed",
+    "WorkerView",
     "Workflow",
     "append",
     "assign",
@@ -155,10 +167,14 @@ __all__ = [
     "list_children",
     "list_executions",
     "list_pending_inputs",
+    "list_queues",
+    "list_workers",
     "minutes",
     "next_business_day",
     "next_weekday",
+    "pause_queue",
     "provide_input",
+    "resume_queue",
     "run",
     "schedule_at",
     "seconds",

@@ -27,6 +27,7 @@ from durable.inbox import Input, input_from
 from durable.model.fingerprint import shape_of
 from durable.paging import Row
 from durable.parts import Parts
+from durable.queues import CONCURRENCY, COUNT_MAX, Queue
 from durable.request import check_queue_name
 from durable.runtime.canceller import Canceller
 from durable.runtime.code import Code, judged
@@ -49,15 +50,15 @@ FLUSH_SECONDS = 5.0  # how long closing waits for PostgreSQL to take what was wr
 class Durable(Client):
     """The engine: a client, and unless ``worker=False`` a worker, in this process and event loop.
 
-    *dsn* names the PostgreSQL database; without one the environment variable ``DURABLE_DATABASE_URL`` does, else an
-    embedded PostgreSQL under ``.durable/`` is used (extra ``embedded``). *workflows* are what it can start and run:
-    `Workflow` values, or modules that hold them. *queues* maps the queues that this worker serves to how many executions
-    of each run here at once. *lease* is how long this worker may be silent before others take its executions over;
-    *drain* how long running steps may go on when it stops; *max_crashes* after how many crashes of its workers an
-    execution is given up. *max_payload* bounds encoded input, in bytes. *writers* is the number of connections that
-    write. *threads* and *processes* bound how many plain ``def`` and ``process=True`` steps run at once. *on_reminder* is
-    awaited with each `Input` that nobody has answered for its ``remind_every=``: by one worker that was given it; a reminder
-    is lost with a worker that dies in it, or when it raises (which is logged), and the next one comes in its time.
+    *dsn* names the PostgreSQL database; without one the environment variable ``DURABLE_DATABASE_URL`` does, else an embedded
+    PostgreSQL under ``.durable/`` is used (extra ``embedded``). *workflows* are what it can start and run: `Workflow` values,
+    or modules that hold them. *queues* maps the queues that this worker serves to how many executions of each run here at
+    once, or to a `Queue` with limits that hold for all workers. *lease* is how long this worker may be silent before others
+    take its executions over; *drain* how long running steps may go on when it stops; *max_crashes* after how many crashes of
+    its workers an execution is given up. *max_payload* bounds encoded input, in bytes. *writers* is the number of connections
+    that write. *threads* and *processes* bound how many plain ``def`` and ``process=True`` steps run at once. *on_reminder*
+    is awaited with each `Input` that nobody has answered for its ``remind_every=``: by one worker that was given it; a
+    reminder is lost with a worker that dies in it, or when it raises (which is logged), and the next one comes in its time.
 
     Use it as an async context manager, as the lifespan of an ASGI app, in aiohttp's ``cleanup_ctx``, or with `run`.
     It can be entered again after it was left. Raises `DefinitionError` and `ConfigurationError`.
@@ -68,7 +69,7 @@ class Durable(Client):
         dsn: str | None = None,
         *,
         workflows: Sequence[Workflow[Any, Any] | ModuleType] = (),
-        queues: Mapping[str, int] | None = None,
+        queues: Mapping[str, int | Queue] | None = None,
         worker: bool = True,
         codec: Codec | None = None,
         lease: timedelta = timedelta(seconds=6),
@@ -83,7 +84,11 @@ class Durable(Client):
         self._dsn = dsn
         self._workflows = collect(workflows)
         self._definitions = {key: workflow.definition for key, workflow in self._workflows.items()}
-        self._queues = dict(queues) if queues is not None else {"default": 100}
+        given = {"default": CONCURRENCY} if queues is None else queues
+        self._queues = {name: _queue(name, queue) for name, queue in given.items()}
+        # Of a bare number nothing is said for other workers.
+        self._declared = sorted(name for name, queue in (queues or {}).items() if isinstance(queue, Queue))
+        self._served = {name: queue.concurrency for name, queue in self._queues.items() if queue.concurrency}
         self._worker = worker
         self._codec: Codec = codec or JsonCodec()
         self._lease = lease.total_seconds()
@@ -105,7 +110,6 @@ class Durable(Client):
             ("writers", self._writers, 1),
             ("threads", self._threads, 1),
             ("processes", self._processes, 1),
-            *((f"queues[{queue!r}]", count, 1) for queue, count in self._queues.items()),
         ):
             if type(value) is not int or value < least:
                 raise ConfigurationError(f"Durable: {name} is {value!r}. Give a whole number from {least} up.")
@@ -117,7 +121,7 @@ class Durable(Client):
             check_queue_name(queue)
         if self._on_reminder is not None and not inspect.iscoroutinefunction(self._on_reminder):
             raise ConfigurationError(f"Durable: on_reminder is {self._on_reminder!r}. Give an `async def`.")
-        if self._worker and not self._queues:
+        if self._worker and not self._served:
             raise ConfigurationError(
                 "Durable: a worker without queues would run nothing. Give queues, or worker=False."
             )
@@ -166,7 +170,7 @@ class Durable(Client):
             loop.add_signal_handler(number, stop.set)
         try:
             async with self:
-                log.info("this worker serves %s; it stops on SIGTERM or SIGINT", ", ".join(self._queues))
+                log.info("this worker serves %s; it stops on SIGTERM or SIGINT", ", ".join(self._served))
                 await stop.wait()
                 log.info("this worker drains")
         finally:
@@ -193,6 +197,7 @@ class Durable(Client):
         executions = Executions(dsn)
         stack.push_async_callback(executions.close)
         codes = await self._judge_shapes(executions)
+        declared = await self._declare_queues(executions)
         commit = await stack.enter_async_context(_closing_in_time(GroupCommit(dsn, self._writers)))
         channels = [READY, TOLD, FOLLOW] if self._worker else []
         listener = Listener(dsn, process, channels, self._message, self._connected)
@@ -212,7 +217,7 @@ class Durable(Client):
                 dsn=dsn,
                 process=process,
                 codes=codes,
-                queues=self._queues,
+                queues=self._served,
                 commit=commit,
                 listener=listener,
                 runner=runner,
@@ -229,6 +234,7 @@ class Durable(Client):
         self._running = Parts(
             process=process,
             definitions=self._definitions,
+            queues=self._queues,
             codec=self._codec,
             commit=commit,
             births=births(process),
@@ -242,6 +248,8 @@ class Durable(Client):
             payload_bytes_max=self._max_payload,
         )
         stack.callback(self._closed)
+        if declared:
+            herald.queues_changed()
         await stack.enter_async_context(_task(waiter.run(), "durable waiter"))
         await stack.enter_async_context(_task(listener.run(), "durable listener"))
         stack.push_async_callback(listener.flush)
@@ -270,6 +278,32 @@ class Durable(Client):
         rows = await executions.fetch("shape/read", sorted({d.name for d in ours}))
         stored = ((r["shape_id"], r["workflow"], r["version"], msgspec.json.decode(r["tree"])) for r in rows)
         return judged(self._definitions, stored)
+
+    async def _declare_queues(self, executions: Executions) -> bool:
+        """Say what limits the queues that we were given limits for. Returns whether that is new."""
+        if not self._declared:
+            return False
+        queues = [self._queues[name] for name in self._declared]
+        rows = await executions.fetch(
+            "queue/declare",
+            self._declared,
+            [queue.global_concurrency for queue in queues],
+            [queue.rate and queue.rate.count for queue in queues],
+            [queue.rate and queue.rate.per.total_seconds() for queue in queues],
+            [queue.per_key for queue in queues],
+            [queue.max_depth for queue in queues],
+            [queue.keyed for queue in queues],
+            [queue.paused for queue in queues],
+        )
+        for row in rows:
+            if row["changed"]:
+                log.warning(
+                    "the limits of queue %r were declared otherwise before; ours hold from now on", row["queue"]
+                )
+        changed = [row["queue"] for row in rows]
+        if changed:
+            await executions.fetch("queue/count_claims", changed)
+        return bool(changed)
 
     async def _remind(self, row: Row) -> None:
         if self._on_reminder is not None:
@@ -307,6 +341,14 @@ class Durable(Client):
             parts.waiter.look()
             if parts.supervisor is not None:
                 parts.supervisor.look_everywhere()
+
+
+def _queue(name: str, queue: Any) -> Queue:
+    if isinstance(queue, Queue):
+        return queue
+    if type(queue) is not int or not 1 <= queue <= COUNT_MAX:
+        raise ConfigurationError(f"Durable: queues[{name!r}] is {queue!r}. Give a whole number from 1 up, or a Queue.")
+    return Queue(concurrency=queue)
 
 
 @contextlib.asynccontextmanager

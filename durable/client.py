@@ -31,6 +31,7 @@ from durable.model.names import check_name
 from durable.model.status import Status
 from durable.paging import PAGE_MAX, check_limit, read_cursor, write_cursor
 from durable.parts import Parts, ended, unknown
+from durable.queueing import Queueing
 from durable.request import encode_tags, encoded, matchable, once_of
 from durable.runtime.listener import READY, TIMER
 from durable.starting import Starting
@@ -46,7 +47,7 @@ Out = TypeVar("Out")
 OnConflict: TypeAlias = Literal["return", "error"]
 
 
-class Client(Starting):
+class Client(Starting, Queueing):
     """The calls of a running engine. `durable.start` and its siblings are these methods on the engine of the loop."""
 
     _parts: Parts | None = None

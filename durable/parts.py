@@ -9,8 +9,10 @@ from uuid import UUID
 
 from durable.authoring import Workflow
 from durable.codec import Codec
-from durable.errors import ExecutionEnded, UnknownExecution, UnknownWorkflow
+from durable.errors import ExecutionEnded, UnknownExecution, UnknownWorkflow, UsageError
 from durable.model.definition import Definition
+from durable.queues import Queue
+from durable.request import key_of
 from durable.runtime.canceller import Canceller
 from durable.runtime.followers import Followers
 from durable.runtime.herald import Herald
@@ -27,6 +29,7 @@ class Parts:
 
     process: UUID
     definitions: Mapping[tuple[str, int], Definition]
+    queues: Mapping[str, Queue]
     codec: Codec
     commit: GroupCommit
     births: Births
@@ -56,6 +59,19 @@ class Calls:
         """What the executions of a workflow give; None when the engine does not know it."""
         definition = self.parts().definitions.get((workflow, version))
         return None if definition is None else definition.output_type
+
+    def turn_of(self, queue: str, data: Any, key: str | int | UUID | None) -> str | None:
+        """With whom a child takes turns in its queue, as far as this worker knows that queue. Raises `UsageError`."""
+        parts = self.parts()
+        found = key_of(queue, data, key, parts.queues)
+        keyed = parts.supervisor is not None and queue in parts.supervisor.keyed
+        if found is None and keyed:
+            raise UsageError(
+                f"what is in queue {queue!r} takes turns by key. Give this engine the Queue(key=...) too, or the call a turn=."
+            )
+        if key is not None and not keyed:
+            raise UsageError(f"queue {queue!r} has no keys, so that turn={key!r} would change nothing.")
+        return found
 
     def definition_of(self, workflow: Workflow[Any, Any]) -> Definition:
         """What the engine knows *workflow* as. Raises `UnknownWorkflow`."""

@@ -59,7 +59,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Birth:
-    """A child that is begun. `input` and `tags` are JSON text."""
+    """A child that is begun. `input` and `tags` are JSON text; `turn` is with whom it takes turns in its queue."""
 
     execution_id: UUID
     definition: Definition
@@ -67,6 +67,7 @@ class Birth:
     queue: str
     priority: int
     tags: str | None = None
+    turn: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

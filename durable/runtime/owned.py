@@ -453,7 +453,7 @@ def _child(birth: Birth) -> tuple[Any, ...]:
     definition = birth.definition
     timeout = None if definition.timeout is None else definition.timeout.total_seconds()
     named = (birth.execution_id, definition.shape, definition.name, definition.version)
-    return *named, birth.queue, birth.priority, birth.tags, birth.input, timeout
+    return *named, birth.queue, birth.priority, birth.tags, birth.input, timeout, birth.turn
 
 
 def _array(names: Iterable[str]) -> str:

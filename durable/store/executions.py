@@ -56,6 +56,7 @@ class NewExecution:
     delay: float | None
     timeout: float | None
     chosen_id: bool
+    key: str | None = None
     token: UUID | None = None
 
     def row(self) -> tuple[object, ...]:
@@ -75,6 +76,7 @@ class NewExecution:
             self.delay,
             self.timeout,
             self.token,
+            self.key,
         )
 
 

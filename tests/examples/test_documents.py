@@ -14,7 +14,7 @@ import durable
 from durable import Durable
 from tests.examples.processes import ROOT, run, serving, started
 
-DOCUMENTS = ["README.md", "docs/guide.md", "docs/control_flow.md", "docs/sagas.md", "docs/waiting.md"]
+DOCUMENTS = ["README.md", "docs/guide.md", "docs/control_flow.md", "docs/sagas.md", "docs/waiting.md", "docs/queues.md"]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 WHOLE = re.compile(r"# (\w+)\.py\b")
 
@@ -50,6 +50,7 @@ SHOWN = {
     "room 12 is free again, because durable.errors.ExecutionCancelled: the guest has fallen ill\ncompensated",
 }
 SHOWN |= {
+    "tenants": "big 1\nsmall 1\nbig 2\nbig 3",
     "trial": "the body begins\nto ada@example.com: welcome\nthe body begins\nto ada@example.com: your trial ends soon\n"
     "{'email': 'ada@example.com', 'mails': ['mail-7', 'mail-20']}",
     "pages": "{'one': 3, 'three': 5, 'gone': '404'}",

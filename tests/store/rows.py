@@ -158,7 +158,7 @@ def finished(execution_id: UUID, token: UUID, seq: int | None = 1, parent: UUID 
 def born(execution_id: UUID, token: UUID, child: UUID, seq: int = 30, kind: str = "waiting") -> tuple[Any, ...]:
     """A row of `child/bear`."""
     effect = (seq, "step", kind, 1, f'"{child}"', None, f'child:"flow"#{seq}')
-    return (execution_id, token, *effect, child, SHAPE, "flow", 1, QUEUE, 0, None, "{}", None)
+    return (execution_id, token, *effect, child, SHAPE, "flow", 1, QUEUE, 0, None, "{}", None, None)
 
 
 def subscribed(execution_id: UUID, token: UUID, seq: int = 50) -> tuple[Any, ...]:

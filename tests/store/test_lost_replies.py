@@ -390,7 +390,13 @@ async def test_a_release_sent_again_leaves_the_next_claim_alone(world: World, cu
 
 
 @cuts
-async def test_a_claim_gives_the_same_rows_when_it_is_sent_again_and_takes_no_others(world: World, cut: Cut) -> None:
+@pytest.mark.parametrize("limited", [False, True])
+async def test_a_claim_gives_the_same_rows_when_it_is_sent_again_and_takes_no_others(
+    world: World, cut: Cut, limited: bool
+) -> None:
+    if limited:
+        limits = [[rows.QUEUE], [3], [3], [60.0], [None], [None], [False], [False]]
+        await rows.run(world.direct, "queue/declare", *limits)
     news = [rows.new() for _ in range(4)]
     await rows.send(world.direct, world.worker.start, *(new.row() for new in news))
     link, token = Link(world.proxy.dsn, "test"), new_token()
@@ -416,6 +422,8 @@ async def test_a_claim_gives_the_same_rows_when_it_is_sent_again_and_takes_no_ot
     assert again == taken
     owned = await world.direct.fetch("select execution_id from durable.claim where token = $1", token)
     assert {row["execution_id"] for row in owned} == taken
+    permitted = await world.direct.fetch("select count from durable.permit")
+    assert [row["count"] for row in permitted] == ([2] if limited else [])
 
 
 @cuts
