@@ -36,6 +36,7 @@ from durable.runtime.herald import Herald
 from durable.runtime.listener import ENDED, FOLLOW, NEWS, READY, TOLD, Listener
 from durable.runtime.supervisor import POLL_DEAF, POLL_HEALTHY, Supervisor
 from durable.runtime.waiter import Waiter
+from durable.store.connection import Pooled
 from durable.store.executions import Executions, births
 from durable.store.group_commit import GroupCommit
 from durable.store.migrate import migrate
@@ -68,6 +69,7 @@ class Durable(Client):
         self,
         dsn: str | None = None,
         *,
+        listener_dsn: str | None = None,
         workflows: Sequence[Workflow[Any, Any] | ModuleType] = (),
         queues: Mapping[str, int | Queue] | None = None,
         worker: bool = True,
@@ -82,6 +84,7 @@ class Durable(Client):
         on_reminder: Callable[[Input], Awaitable[None]] | None = None,
     ) -> None:
         self._dsn = dsn
+        self._listener_dsn = listener_dsn
         self._workflows = collect(workflows)
         self._definitions = {key: workflow.definition for key, workflow in self._workflows.items()}
         given = {"default": CONCURRENCY} if queues is None else queues
@@ -188,11 +191,17 @@ class Durable(Client):
 
     async def _open(self, stack: contextlib.AsyncExitStack) -> None:
         dsn = self._dsn or os.environ.get(DSN_VARIABLE)
+        if dsn is None and self._listener_dsn is not None:
+            raise ConfigurationError(
+                f"Durable: listener_dsn goes with a dsn that leads to a pooler. Give it, or set {DSN_VARIABLE}."
+            )
         if dsn is None:
             from durable.embedded import EmbeddedPostgres  # only here: it is not for every system
 
             dsn = (await stack.enter_async_context(await EmbeddedPostgres.start())).dsn
-        await migrate(dsn)
+        direct = dsn if self._listener_dsn is None else self._listener_dsn
+        dsn = dsn if self._listener_dsn is None else Pooled(dsn)
+        await migrate(direct)
         process = new_token()
         executions = Executions(dsn)
         stack.push_async_callback(executions.close)
@@ -200,7 +209,7 @@ class Durable(Client):
         declared = await self._declare_queues(executions)
         commit = await stack.enter_async_context(_closing_in_time(GroupCommit(dsn, self._writers)))
         channels = [READY, TOLD, FOLLOW] if self._worker else []
-        listener = Listener(dsn, process, channels, self._message, self._connected)
+        listener = Listener(direct, process, channels, self._message, self._connected)
         runner = StepRunner(self._codec, threads=self._threads, processes=self._processes)
         stack.callback(runner.close)
         waiter = Waiter(dsn, process, self._runs_here, lambda: POLL_HEALTHY if listener.healthy else POLL_DEAF)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeAlias, TypeVar, cast
@@ -15,15 +16,26 @@ import msgspec
 from durable.errors import StoreUnavailable
 from durable.model.answers import ChildEnd
 from durable.model.status import Status
-from durable.store.connection import AGAIN, LOST, REPLY_SECONDS, Connection, Row, backoff, log_lost
+from durable.store.connection import (
+    AGAIN,
+    LOST,
+    REPLY_SECONDS,
+    Connection,
+    Pooled,
+    Row,
+    backoff,
+    borrowed,
+    log_lost,
+    refuse_pooler,
+)
 from durable.store.group_commit import Kind
 from durable.store.queries import load
 
 T = TypeVar("T")
 
 # Plans for the values at hand: a list of few statuses and one of all must not share a plan, nor its price.
+NAME = {"application_name": "durable client"}
 SETTINGS = {
-    "application_name": "durable client",
     "plan_cache_mode": "force_custom_plan",
     "jit": "off",
     "timezone": "UTC",
@@ -120,6 +132,7 @@ class Executions:
     def __init__(self, dsn: str, lock_timeout: str = "0") -> None:
         self._dsn = dsn
         self._settings = SETTINGS | {"lock_timeout": lock_timeout}
+        self._pooled = isinstance(dsn, Pooled)
         self._pool: asyncpg.Pool[Row] | None = None
 
     async def fetch(self, name: str, *arguments: object) -> list[Row]:
@@ -146,7 +159,7 @@ class Executions:
         execution_id, _, _, sources = arguments
 
         async def act(connection: Connection) -> Acted | None:
-            async with connection.transaction():
+            async with nullcontext() if self._pooled else connection.transaction():  # over a pooler it is in one
                 locked = await connection.fetchrow(load("execution/lock").sql, execution_id)
                 if locked is None:
                     return None
@@ -173,12 +186,18 @@ class Executions:
                         min_size=0,
                         max_size=POOL_CONNECTIONS,
                         command_timeout=REPLY_SECONDS,
-                        server_settings=self._settings,
+                        server_settings=NAME if self._pooled else NAME | self._settings,
                         reset=_nothing,
+                        statement_cache_size=0 if self._pooled else 100,
                     )
-                async with self._pool.acquire() as connection:
-                    return await act(cast(Connection, connection))
+                async with self._pool.acquire() as acquired:
+                    connection = cast(Connection, acquired)
+                    if not self._pooled:
+                        return await act(connection)
+                    async with borrowed(connection, self._settings):
+                        return await act(connection)
             except (*LOST, *AGAIN) as error:
+                refuse_pooler(error)
                 attempt += 1
                 if attempt == TRIES:
                     raise StoreUnavailable(f"PostgreSQL did not answer in {TRIES} tries: {error}") from error
