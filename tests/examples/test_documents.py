@@ -14,7 +14,15 @@ import durable
 from durable import Durable
 from tests.examples.processes import ROOT, run, serving, started
 
-DOCUMENTS = ["README.md", "docs/guide.md", "docs/control_flow.md", "docs/sagas.md", "docs/waiting.md", "docs/queues.md", "docs/deploy.md"]
+DOCUMENTS = [
+    "README.md",
+    "docs/guide.md",
+    "docs/control_flow.md",
+    "docs/sagas.md",
+    "docs/waiting.md",
+    "docs/queues.md",
+    "docs/deploy.md",
+]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 WHOLE = re.compile(r"# (\w+)\.py\b")
 
