@@ -1,5 +1,6 @@
 """Durable workflows for asyncio, kept in PostgreSQL. This is the door: everything public is here."""
 
+from durable.acting import Act, ActPage, BulkResult
 from durable.app import Durable
 from durable.asking import wait_for_approval, wait_for_choice, wait_for_form, wait_for_input, wait_for_text
 from durable.authoring import Workflow, workflow
@@ -11,13 +12,16 @@ from durable.current import (
     cancel,
     emit,
     get_execution,
+    list_acts,
     list_children,
     list_executions,
     list_pending_inputs,
     list_queues,
     list_workers,
+    pause,
     pause_queue,
     provide_input,
+    resume,
     resume_queue,
     send_event,
     start,
@@ -81,9 +85,12 @@ from durable.timing import days, hours, minutes, seconds
 from durable.view import Attempt, EffectView, Execution, Page, StepView
 
 __all__ = [
+    "Act",
+    "ActPage",
     "AmbiguousEffect",
     "ArmResults",
     "Attempt",
+    "BulkResult",
     "Child",
     "ChildFailed",
     "Choice",
@@ -164,6 +171,7 @@ __all__ = [
     "get_execution",
     "hours",
     "increment",
+    "list_acts",
     "list_children",
     "list_executions",
     "list_pending_inputs",
@@ -172,8 +180,10 @@ __all__ = [
     "minutes",
     "next_business_day",
     "next_weekday",
+    "pause",
     "pause_queue",
     "provide_input",
+    "resume",
     "resume_queue",
     "run",
     "schedule_at",

@@ -40,9 +40,17 @@ class Handle(Generic[Out]):
         """Where the execution stands now."""
         return (await self._client.get_execution(self.id)).status
 
-    async def cancel(self, reason: str | None = None, *, compensate: bool = False) -> bool:
+    async def cancel(self, reason: str | None = None, *, compensate: bool = False, by: str | None = None) -> bool:
         """See `Client.cancel`."""
-        return await self._client.cancel(self.id, reason, compensate=compensate)
+        return await self._client.cancel(self.id, reason, compensate=compensate, by=by)
+
+    async def pause(self, reason: str | None = None, *, by: str | None = None) -> bool:
+        """See `Client.pause`."""
+        return await self._client.pause(self.id, reason, by=by)
+
+    async def resume(self, reason: str | None = None, *, by: str | None = None) -> bool:
+        """See `Client.resume`."""
+        return await self._client.resume(self.id, reason, by=by)
 
     async def send_event(self, name: str, payload: Any = None, *, dedupe_key: str | None = None) -> bool:
         """See `Client.send_event`."""

@@ -171,6 +171,9 @@ class Claimer:
                 if not self._nudged.is_set():
                     lane.backlog = found[queue] >= want.count or lane.held or limits.get(queue, False)
             for row in rows:
+                if row["parked"]:
+                    self._lanes[row["queue"]].in_flight -= 1  # it is paused: found, but not taken
+                    continue
                 try:
                     past = Past(journals.get(row["execution_id"], []), messages.get(row["execution_id"], []))
                     self._on_claimed(identity[1], token, row, past)
@@ -203,9 +206,9 @@ class Claimer:
                 rows = await take(
                     self._link, identity[0], token, wants, self._claimable, self._suspects(), again=attempt > 0
                 )
-                begun = [row["execution_id"] for row in rows if row["begun"]]
+                begun = [row["execution_id"] for row in rows if row["begun"] and not row["parked"]]
                 journals = await read_journals(self._link, begun)
-                sent = [row["execution_id"] for row in rows if row["mail"]]
+                sent = [row["execution_id"] for row in rows if row["mail"] and not row["parked"]]
                 return rows, journals, await read_messages(self._link, sent)
             except (*LOST, *AGAIN) as error:
                 attempt += 1

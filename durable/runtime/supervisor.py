@@ -569,6 +569,7 @@ class Supervisor:
             row = await self._ask(owned)
         except (*LOST, *AGAIN):
             return  # the audit will ask again
+        owned.paused = row is not None and bool(row["paused"])
         if row is not None and self._owned.get(owned.execution_id) is owned:
             if row["gone"]:
                 owned.interrupt(Interrupted.CLAIM_LOST)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
-from contextlib import nullcontext
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeAlias, TypeVar, cast
+from typing import Literal, TypeAlias, TypeVar, cast
 from uuid import UUID
 
 import asyncpg
@@ -45,6 +46,15 @@ SETTINGS = {
 
 Acted: TypeAlias = tuple[Row, Row | None]
 """What an act on an execution gives: its row, and if it has changed something that of its family (``child/tell``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What is kept of a cancellation that somebody asked for."""
+
+    by: str | None
+    compensate: bool
+
 
 POOL_CONNECTIONS = 4
 TRIES = 12  # with the pauses between them about eight seconds: a restart of PostgreSQL, not an outage
@@ -140,26 +150,48 @@ class Executions:
         query = load(name)
         return await self._surely(lambda connection: connection.fetch(query.sql, *arguments))
 
-    async def cancel(self, execution_id: UUID, operation: UUID, reason: str | None, sources: list[str]) -> Acted | None:
+    async def cancel(
+        self, execution_id: UUID, operation: UUID, reason: str | None, sources: list[str], note: Note | None
+    ) -> Acted | None:
         """Cancel in one transaction; None when there is no such execution. Raises like `fetch`."""
         arguments = (execution_id, operation, reason, sources)
         told = msgspec.json.encode(ChildEnd(Status.CANCELLED.value, reason=reason)).decode()
-        return await self._displaced("execution/cancel", arguments, told)
+        return await self._displaced("execution/cancel", arguments, told, note)
 
-    async def request_undo(self, execution_id: UUID, operation: UUID, reason: str, sources: list[str]) -> Acted | None:
+    async def request_undo(
+        self, execution_id: UUID, operation: UUID, reason: str, sources: list[str], note: Note | None
+    ) -> Acted | None:
         """Ask in one transaction that it be ended and undone; None when there is no such execution. Its children hear of it
         when that begins. Raises like `fetch`."""
-        return await self._displaced("execution/request_undo", (execution_id, operation, reason, sources), None)
+        return await self._displaced("execution/request_undo", (execution_id, operation, reason, sources), None, note)
+
+    async def hold(
+        self, kind: Literal["pause", "resume"], execution_id: UUID, operation: UUID, by: str | None, reason: str | None
+    ) -> Row | None:
+        """Pause or resume in one transaction; None when there is no such execution. Raises like `fetch`."""
+        first, second = ("act/park", "act/pause") if kind == "pause" else ("act/unpark", "act/resume")
+
+        async def act(connection: Connection) -> Row | None:
+            async with self._transaction(connection):
+                if await connection.fetchrow(load("execution/lock").sql, execution_id) is None:
+                    return None
+                await connection.fetch(load(first).sql, execution_id)
+                return await connection.fetchrow(load(second).sql, execution_id, operation, by, reason)
+
+        return await self._surely(act)
+
+    def _transaction(self, connection: Connection) -> AbstractAsyncContextManager[object]:
+        return nullcontext() if self._pooled else connection.transaction()  # over a pooler it is in one
 
     async def _displaced(
-        self, name: str, arguments: tuple[UUID, UUID, str | None, list[str]], told: str | None
+        self, name: str, arguments: tuple[UUID, UUID, str | None, list[str]], told: str | None, note: Note | None
     ) -> Acted | None:
         """Lock an execution, take it out of the places where it waits, act on it by the statement *name*, and tell its family,
         if there is something *told* of it: the parent, and its children, which are doomed."""
-        execution_id, _, _, sources = arguments
+        execution_id, operation, reason, sources = arguments
 
         async def act(connection: Connection) -> Acted | None:
-            async with nullcontext() if self._pooled else connection.transaction():  # over a pooler it is in one
+            async with self._transaction(connection):
                 locked = await connection.fetchrow(load("execution/lock").sql, execution_id)
                 if locked is None:
                     return None
@@ -167,6 +199,11 @@ class Executions:
                     await connection.fetch(load("execution/displace").sql, execution_id, sources)
                 row = await connection.fetchrow(load(name).sql, *arguments)
                 assert row is not None, "what is locked is there"
+                if row["changed"] and note is not None:
+                    details = json.dumps({"compensate": True}) if note.compensate else None
+                    await connection.fetch(
+                        load("act/note").sql, execution_id, operation, "cancel", note.by, reason, details
+                    )
                 if not row["changed"] or told is None:
                     return row, None
                 family = await connection.fetchrow(
