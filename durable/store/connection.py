@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import asyncpg
 
 from durable.errors import ConfigurationError
-from durable.store.queries import Query
+from durable.store.queries import Query, load
 
 log = logging.getLogger("durable.store")
 
@@ -96,17 +96,17 @@ def _settings(reply_seconds: float, more: Mapping[str, str] | None) -> dict[str,
 async def borrowed(connection: Connection, settings: Mapping[str, str]) -> AsyncGenerator[None]:
     """A transaction over a pooler, with *settings* that hold for it alone. A statement must not be sent outside of one: asyncpg
     prepares it first, and could be lent another server connection to run it."""
-    await connection.execute(
-        "; ".join(["begin", *(f"set local {name} = '{value}'" for name, value in settings.items())])
-    )
+    transaction = connection.transaction()
+    await transaction.start()
     try:
+        await connection.fetch(load("database/settings").sql, list(settings), list(settings.values()))
         yield
     except (*LOST, asyncio.CancelledError):
         raise  # the connection is dropped
     except BaseException:
-        await connection.execute("rollback")
+        await transaction.rollback()
         raise
-    await connection.execute("commit")
+    await transaction.commit()
 
 
 def refuse_pooler(error: BaseException) -> None:
