@@ -80,9 +80,9 @@ class Acting(Calls):
     """Pauses executions, resumes them, and tells who did what."""
 
     async def pause(self, id: str, reason: str | None = None, *, by: str | None = None) -> bool:
-        """Have nothing new of an execution begin. Attempts that run come to their end, and are recorded; then it lets go of
-        its slot. What is sent to it is kept. Its deadline goes on, and ends it within some seconds of its time. Its ending
-        (compensations, ``on_failure``) is not paused, nor are its children.
+        """Have nothing new of an execution begin, from some milliseconds after this call on. Attempts that run come to their
+        end, and are recorded; then it lets go of its slot. What is sent to it is kept. Its deadline goes on, and ends it
+        within some seconds of its time. Its ending (compensations, ``on_failure``) is not paused, nor are its children.
 
         *by* says who acts; both are kept, see `list_acts`. True when this call paused it, False when it was paused, has ended
         or is being ended. Raises `UnknownExecution`, `UsageError`, and `StoreUnavailable` when PostgreSQL does not answer for
@@ -132,7 +132,8 @@ class Acting(Calls):
         async def one(id: str) -> None:
             nonlocal changed
             async with turn:
-                changed += await act(id, reason, by=by)
+                did = await act(id, reason, by=by)
+            changed += did
 
         turn = anyio.Semaphore(AT_ONCE)
         async for ids in self._fitting(statuses, which):

@@ -151,7 +151,7 @@ class Executions:
         return await self._surely(lambda connection: connection.fetch(query.sql, *arguments))
 
     async def cancel(
-        self, execution_id: UUID, operation: UUID, reason: str | None, sources: list[str], note: Note | None
+        self, execution_id: UUID, operation: UUID, reason: str | None, sources: list[str], note: Note | None = None
     ) -> Acted | None:
         """Cancel in one transaction; None when there is no such execution. Raises like `fetch`."""
         arguments = (execution_id, operation, reason, sources)
@@ -159,7 +159,7 @@ class Executions:
         return await self._displaced("execution/cancel", arguments, told, note)
 
     async def request_undo(
-        self, execution_id: UUID, operation: UUID, reason: str, sources: list[str], note: Note | None
+        self, execution_id: UUID, operation: UUID, reason: str, sources: list[str], note: Note | None = None
     ) -> Acted | None:
         """Ask in one transaction that it be ended and undone; None when there is no such execution. Its children hear of it
         when that begins. Raises like `fetch`."""

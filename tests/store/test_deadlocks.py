@@ -64,6 +64,7 @@ class Client:
             self.answer,
             self.limit,
             self.pause,
+            self.hold,
         )
         await self.random.choice((*often, *people, *family, *others))()
 
@@ -190,6 +191,14 @@ class Client:
 
     async def pause(self) -> None:
         await rows.run(self.connection, "queue/pause", rows.QUEUE, self.random.random() < 0.3, None, None)
+
+    async def hold(self) -> None:
+        first, second = self.random.choice([("act/park", "act/pause"), ("act/unpark", "act/resume")])
+        id = self.random.choice(self.ids)
+        async with self.connection.transaction():
+            if await rows.run(self.connection, "execution/lock", id):
+                await rows.run(self.connection, first, id)
+                await rows.run(self.connection, second, id, new_token(), None, None)
 
     async def start(self) -> None:
         news = [rows.new(id) for id in sorted(self.random.sample(self.ids, 5))]

@@ -427,6 +427,24 @@ async def test_a_claim_gives_the_same_rows_when_it_is_sent_again_and_takes_no_ot
 
 
 @cuts
+async def test_a_pause_is_done_once_and_says_so_when_it_is_sent_again(world: World, cut: Cut) -> None:
+    new = rows.new()
+    await rows.send(world.direct, world.worker.start, new.row())
+    executions = Executions(world.proxy.dsn)
+    try:
+        for kind, held in (("pause", []), ("resume", None)):
+            fault = cut(world.proxy, rows.load(f"act/{kind}").sql)
+            row = await executions.hold(kind, new.execution_id, new_token(), "ann", "why")  # type: ignore[arg-type]
+            assert fault.struck == 1
+            assert row is not None
+            assert row["changed"]
+            assert await world.direct.fetchval("select held_by from durable.ready") == held
+            assert await world.direct.fetchval("select count(*) from durable.act where kind = $1", kind) == 1
+    finally:
+        await executions.close()
+
+
+@cuts
 async def test_what_is_due_becomes_ready_once(world: World, cut: Cut) -> None:
     claims = await world.worker.born(world.direct, 2)
     await rows.send(world.direct, world.worker.suspend, *(rows.suspended(*claim, delay=0.0) for claim in claims))
