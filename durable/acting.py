@@ -15,17 +15,22 @@ import asyncpg
 import msgspec
 
 from durable.authoring import Workflow
-from durable.errors import UsageError
-from durable.ids import execution_uuid, new_token, shown_id
+from durable.errors import IdConflict, NotRetryable, UnknownWorkflow, UsageError
+from durable.handle import Handle
+from durable.ids import execution_uuid, given_name, new_token, shown_id
+from durable.ids import new_id as new_execution_id
+from durable.model.definition import UNANNOTATED, Definition
 from durable.model.names import check_name
-from durable.model.status import LIVE, Status
+from durable.model.status import LIVE, Change, Status, stored_sources
 from durable.paging import PAGE_MAX, check_limit, read_cursor, write_cursor
 from durable.parts import Calls, unknown
-from durable.request import encode_tags
+from durable.request import encode_tags, encoded
 from durable.store.connection import Row
 
 AT_ONCE = 4  # acts under way of one bulk call: as many as there are connections for them
 SHOWN_MAX = 1_000
+UNDONE = (Status.COMPENSATING, Status.COMPENSATED, Status.COMPENSATION_FAILED)
+NOT_GIVEN: Any = object()
 LAST = UUID(int=(1 << 128) - 1)  # comes after all that was created at the same instant
 
 Kind: TypeAlias = Literal["pause", "resume", "cancel", "compensate", "retry", "fork"]
@@ -173,6 +178,95 @@ class Acting(Calls):
                 return
             place = (rows[-1]["created_at"], rows[-1]["execution_id"])
 
+    async def retry(self, id: str, reason: str | None = None, *, by: str | None = None) -> bool:
+        """Have an execution that has failed go on from where it failed, with a new round of attempts, and a new deadline.
+        What is recorded as completed is not done again; what was waited for and did not come is waited for anew. Its result
+        is that of the new end, for whoever asks from then on. Retry when the cause is mended: code, data elsewhere, a service
+        that is back.
+
+        True when this call did it, False when it has not failed, or goes on already. Raises `NotRetryable` for one that was
+        undone (fork it), and for a child that was called: its parent was told of the failure, so retry that one. Otherwise
+        like `pause`.
+        """
+        check_who(by, reason)
+        parts = self.parts()
+        try:
+            row = await parts.executions.retry(
+                execution_uuid(id), new_token(), by, reason, stored_sources(Change.RETRY)
+            )
+        except asyncpg.DataError as error:
+            raise UsageError(f"this reason cannot be stored: {error}") from error
+        if row is None:
+            raise unknown(id)
+        if row["changed"]:
+            parts.herald.ready(row["queue"])
+        elif row["status"] in UNDONE:
+            raise NotRetryable(
+                f"execution {id!r} is {row['status']}: what it had done was undone. Start another by fork()."
+            )
+        elif row["called"] and row["status"] == Status.FAILED:
+            raise NotRetryable(f"the parent of execution {id!r} was told that it has failed. Retry that one.")
+        return bool(row["changed"])
+
+    async def retry_many(self, **which: Unpack[Which]) -> BulkResult:
+        """Retry all executions that fit and have failed, see `Which` and `retry`. Children that were called are left to their
+        parents."""
+        return await self._each(self._retry_one, (Status.FAILED,), which)
+
+    async def _retry_one(self, id: str, reason: str | None, *, by: str | None) -> bool:
+        try:
+            return await self.retry(id, reason, by=by)
+        except NotRetryable:
+            return False
+
+    async def fork(
+        self,
+        id: str,
+        *,
+        from_step: str | None = None,
+        data: Any = NOT_GIVEN,
+        new_id: str | None = None,
+        reason: str | None = None,
+        by: str | None = None,
+    ) -> Handle[Any]:
+        """Start a new execution of the same workflow with the records that *id* has of all that came before a top-level node,
+        *from_step*: a name, or the path of a later visit (``"check#2"``). Without one it begins at the beginning. *data* is
+        what the node is given; by default what it was given then. Events, questions and children are not copied; tags are,
+        with ``durable.forked_from``.
+
+        *new_id* is as for `Client.start`. Raises `UnknownExecution`; `UnknownWorkflow` when this engine was not given its
+        workflow; `UsageError` for a node that there is not, or that was not reached; `IdConflict`, `EncodeError`,
+        `PayloadTooLarge`, `StoreUnavailable`. If cancelled, it may have been started.
+        """
+        check_who(by, reason)
+        parts = self.parts()
+        original, operation = execution_uuid(id), new_token()
+        rows = await parts.executions.fetch("execution/get", original)
+        if not rows:
+            raise unknown(id)
+        definition = parts.definitions.get((rows[0]["workflow"], rows[0]["version"]))
+        if definition is None:
+            raise UnknownWorkflow(
+                f"execution {id!r} is one of {rows[0]['workflow']!r} version {rows[0]['version']}, which this engine "
+                "was not given."
+            )
+        if from_step is not None:
+            check_reached(id, definition, from_step, await parts.executions.fetch("journal/paths", original))
+        kind = definition.input_type if from_step is None else UNANNOTATED
+        text = None if data is NOT_GIVEN else encoded(data, parts.codec, parts.payload_bytes_max, kind)
+        fork_id = new_execution_id() if new_id is None else execution_uuid(new_id)
+        name = None if new_id is None else given_name(new_id)
+        origin = shown_id(original, rows[0]["name"])
+        made = await parts.executions.fetch(
+            "act/fork", original, operation, fork_id, name, from_step, text, by, reason, origin
+        )
+        if not made:
+            raise unknown(id)
+        if not made[0]["created"]:
+            raise IdConflict(f"execution {new_id!r} exists already.")
+        parts.herald.ready(made[0]["queue"])
+        return self.handle_of(shown_id(fork_id, name), fork_id, definition.output_type, True)
+
     async def _hold(self, kind: Literal["pause", "resume"], id: str, reason: str | None, by: str | None) -> Row:
         check_who(by, reason)
         try:
@@ -211,6 +305,21 @@ class Acting(Calls):
             return ActPage(items, None)
         last = rows[-1]
         return ActPage(items, write_cursor(last["acted_at"].isoformat(), last["execution_id"], last["operation"]))
+
+
+def check_reached(id: str, definition: Definition, from_step: str, recorded: Sequence[Row]) -> None:
+    """Raise `UsageError` for a node from which nothing can be forked."""
+    names = [node.name for node in definition.body.nodes]
+    name = from_step.partition("#")[0]
+    if name not in names:
+        raise UsageError(f"{definition.name!r} has no top-level node {name!r}. It has: {', '.join(names)}.")
+    tops = [row["path"] for row in recorded]
+    if from_step in tops:
+        return
+    # The next one may have begun, and not be recorded yet.
+    last = max((names.index(top.partition("#")[0]) for top in tops if top.partition("#")[0] in names), default=-1)
+    if "#" in from_step or names.index(name) != last + 1:
+        raise UsageError(f"execution {id!r} was not at {from_step!r} yet. It was at: {', '.join(tops) or 'nothing'}.")
 
 
 def stored_names(status: Status | str | Sequence[Status | str] | None, allowed: Iterable[Status]) -> list[str]:

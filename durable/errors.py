@@ -77,6 +77,10 @@ class ExecutionEnded(UsageError):
     """The execution has ended: nothing that is sent to it would be read."""
 
 
+class NotRetryable(DurableError):
+    """An execution that has failed cannot go on: it was undone, or its parent was told."""
+
+
 class QueueFull(DurableError):
     """As many executions of a queue are ready and not running as its `max_depth` allows. Try again later."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, Unpack
 from uuid import UUID
 
 from durable.following import LifeEvent
@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     from durable.client import Client
 
 Out = TypeVar("Out")
+
+
+class Edited(TypedDict, total=False):
+    """What a fork is given in place of what was."""
+
+    data: Any
 
 
 class Handle(Generic[Out]):
@@ -47,6 +53,22 @@ class Handle(Generic[Out]):
     async def pause(self, reason: str | None = None, *, by: str | None = None) -> bool:
         """See `Client.pause`."""
         return await self._client.pause(self.id, reason, by=by)
+
+    async def fork(
+        self,
+        *,
+        from_step: str | None = None,
+        new_id: str | None = None,
+        reason: str | None = None,
+        by: str | None = None,
+        **data: Unpack[Edited],
+    ) -> Handle[Any]:
+        """See `Client.fork`."""
+        return await self._client.fork(self.id, from_step=from_step, new_id=new_id, reason=reason, by=by, **data)
+
+    async def retry(self, reason: str | None = None, *, by: str | None = None) -> bool:
+        """See `Client.retry`."""
+        return await self._client.retry(self.id, reason, by=by)
 
     async def resume(self, reason: str | None = None, *, by: str | None = None) -> bool:
         """See `Client.resume`."""

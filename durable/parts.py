@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from durable.authoring import Workflow
@@ -21,6 +21,9 @@ from durable.runtime.supervisor import Supervisor
 from durable.runtime.waiter import Waiter
 from durable.store.executions import Births, Executions
 from durable.store.group_commit import GroupCommit
+
+if TYPE_CHECKING:
+    from durable.handle import Handle
 
 
 @dataclass(slots=True)
@@ -48,6 +51,10 @@ class Calls:
 
     def parts(self) -> Parts:
         """The running engine's parts. Raises `EngineNotRunning`."""
+        raise NotImplementedError
+
+    def handle_of(self, id: str, execution_id: UUID, result_type: Any, created: bool) -> Handle[Any]:
+        """A handle of this client."""
         raise NotImplementedError
 
     @property

@@ -32,10 +32,6 @@ OnConflict: TypeAlias = Literal["return", "error"]
 class Starting(Calls):
     """Starts executions."""
 
-    def handle_of(self, id: str, execution_id: UUID, result_type: Any, created: bool) -> Handle[Any]:
-        """A handle of this client."""
-        raise NotImplementedError
-
     async def start(
         self,
         workflow: Workflow[In, Out],

@@ -165,6 +165,19 @@ class Executions:
         when that begins. Raises like `fetch`."""
         return await self._displaced("execution/request_undo", (execution_id, operation, reason, sources), None, note)
 
+    async def retry(
+        self, execution_id: UUID, operation: UUID, by: str | None, reason: str | None, sources: list[str]
+    ) -> Row | None:
+        """Have one that has failed go on, in one transaction; None when there is no such execution. Raises like `fetch`."""
+
+        async def act(connection: Connection) -> Row | None:
+            async with self._transaction(connection):
+                if await connection.fetchrow(load("execution/lock").sql, execution_id) is None:
+                    return None
+                return await connection.fetchrow(load("act/retry").sql, execution_id, operation, by, reason, sources)
+
+        return await self._surely(act)
+
     async def hold(
         self, kind: Literal["pause", "resume"], execution_id: UUID, operation: UUID, by: str | None, reason: str | None
     ) -> Row | None:

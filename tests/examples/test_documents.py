@@ -22,6 +22,7 @@ DOCUMENTS = [
     "docs/waiting.md",
     "docs/queues.md",
     "docs/deploy.md",
+    "docs/operations.md",
 ]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 WHOLE = re.compile(r"# (\w+)\.py\b")

@@ -12,6 +12,7 @@ from uuid import UUID
 import pytest
 
 from durable.ids import new_token
+from durable.model.status import Change, stored_sources
 from durable.store.claims import Claimable, Want, take
 from durable.store.connection import LOST, Connection, Link, Row
 from durable.store.executions import Acted, Executions
@@ -440,6 +441,25 @@ async def test_a_pause_is_done_once_and_says_so_when_it_is_sent_again(world: Wor
             assert row["changed"]
             assert await world.direct.fetchval("select held_by from durable.ready") == held
             assert await world.direct.fetchval("select count(*) from durable.act where kind = $1", kind) == 1
+    finally:
+        await executions.close()
+
+
+@cuts
+async def test_a_retry_is_done_once_and_says_so_when_it_is_sent_again(world: World, cut: Cut) -> None:
+    (claim,) = await world.worker.born(world.direct)
+    await rows.send(world.direct, world.worker.finish, rows.failed(*claim))
+    assert await world.places(claim[0]) == ["ended"]
+    executions = Executions(world.proxy.dsn)
+    try:
+        fault = cut(world.proxy, rows.load("act/retry").sql)
+        row = await executions.retry(claim[0], new_token(), "ann", "why", stored_sources(Change.RETRY))
+        assert fault.struck == 1
+        assert row is not None
+        assert row["changed"]
+        assert await world.places(claim[0]) == ["ready"]
+        assert await world.direct.fetchval("select count(*) from durable.act") == 1
+        assert await world.direct.fetchval("select count(*) from durable.journal where kind = 'retried'") == 1
     finally:
         await executions.close()
 

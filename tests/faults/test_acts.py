@@ -1,10 +1,12 @@
-"""A pause outlives workers: killed, drained, taken over from."""
+"""Pauses and retries outlive workers: killed, drained, taken over from."""
 
 from __future__ import annotations
 
-from durable import Durable
+import pytest
+
+from durable import Durable, ExecutionFailed
 from tests.support.crew import Crew, first_to_say
-from tests.support.flows import planned, three
+from tests.support.flows import flaky, killer, planned, three
 from tests.support.ledger import Ledger
 
 LEASE = 1.5
@@ -45,3 +47,33 @@ async def test_executions_that_are_paused_hold_up_nobody_else(crew: Crew, client
     assert (await client.resume_many(tags={"who": "paused"})).changed == 300
     for handle in paused:
         await handle.result(60)
+
+
+async def test_one_that_is_retried_goes_on_although_the_worker_that_goes_on_with_it_is_killed(
+    crew: Crew, client: Durable, ledger: Ledger
+) -> None:
+    workers = await crew.start_two(lease=LEASE)
+    handle = await client.start(flaky, {"succeeds_at": 5, **planned(sometimes={"attempt": 4, "stuck": 4})}, id="order")
+    with pytest.raises(ExecutionFailed):
+        await handle.result(60)
+    assert await handle.retry()
+    victim = await first_to_say(workers, "begin", path="sometimes", attempt=4)
+    await ledger.open_gate("never")
+    victim.kill()
+    assert (await handle.result(60))["attempt"] == 5
+    attempts = [entry.attempt for entry in await ledger.entries("order") if entry.what == "begin"]
+    assert attempts == [1, 2, 3, 4, 4, 5]
+
+
+async def test_one_that_was_given_up_because_it_kills_its_workers_can_be_retried(crew: Crew, client: Durable) -> None:
+    first = await crew.start(lease=LEASE, max_crashes=1)
+    handle = await client.start(killer, {})
+    await first.wait()
+    await crew.start(lease=LEASE, max_crashes=1)
+    with pytest.raises(ExecutionFailed, match="WorkerCrashed"):
+        await handle.result(60)
+    assert await handle.retry()
+    again = await crew.start(lease=LEASE, max_crashes=1)
+    with pytest.raises(ExecutionFailed, match="WorkerCrashed"):  # it was tried, and has killed another
+        await handle.result(60)
+    assert again.pid
