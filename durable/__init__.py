@@ -1,6 +1,6 @@
 """Durable workflows for asyncio, kept in PostgreSQL. This is the door: everything public is here."""
 
-from durable.acting import Act, ActPage, BulkResult
+from durable.acting import Act, ActPage, BulkResult, Cleanup
 from durable.app import Durable
 from durable.asking import wait_for_approval, wait_for_choice, wait_for_form, wait_for_input, wait_for_text
 from durable.authoring import Workflow, workflow
@@ -10,6 +10,7 @@ from durable.children import Child, call_workflow, start_workflow
 from durable.codec import Codec, JsonCodec
 from durable.current import (
     cancel,
+    cleanup,
     emit,
     fork,
     get_execution,
@@ -80,6 +81,7 @@ from durable.model.failure import Failure
 from durable.model.graph import Graph, GraphEdge, GraphNode
 from durable.model.inputs import Choice, Field
 from durable.model.results import ArmResults, Err, Goto, ItemResults, Ok
+from durable.model.retention import Retention
 from durable.model.retry import Retry
 from durable.model.status import Status
 from durable.queueing import QueueView, WorkerView
@@ -98,6 +100,7 @@ __all__ = [
     "ChildFailed",
     "Choice",
     "ClaimLost",
+    "Cleanup",
     "Codec",
     "ConfigurationError",
     "Context",
@@ -145,6 +148,7 @@ __all__ = [
     "QueueFull",
     "QueueView",
     "Rate",
+    "Retention",
     "Retry",
     "RetryAfter",
     "RunFailed",
@@ -167,6 +171,7 @@ __all__ = [
     "assign",
     "call_workflow",
     "cancel",
+    "cleanup",
     "context",
     "continue_as",
     "days",

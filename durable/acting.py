@@ -55,6 +55,13 @@ class ActPage(msgspec.Struct, frozen=True):
     cursor: str | None
 
 
+class Cleanup(msgspec.Struct, frozen=True, kw_only=True):
+    """What was deleted: executions, children among them, and ids of such as were deleted long ago."""
+
+    deleted: int
+    ids_forgotten: int
+
+
 class BulkResult(msgspec.Struct, frozen=True, kw_only=True):
     """What a bulk call did: how many executions it has found, how many it has changed (others did it meanwhile, or they
     ended), and the ids of the first thousand that were found."""
@@ -276,6 +283,16 @@ class Acting(Calls):
         if row is None:
             raise unknown(id)
         return row
+
+    async def cleanup(self, *, dry_run: bool = False) -> Cleanup:
+        """Delete now what was kept for long enough, as workers do by themselves now and then: executions of the workflows of
+        this engine that have ended, with all their children. With *dry_run* nothing is deleted, and `deleted` is how many
+        would be.
+
+        While PostgreSQL is away it waits. If cancelled, some may be deleted.
+        """
+        deleted, forgotten = await self.parts().janitor.tidy(dry_run=dry_run)
+        return Cleanup(deleted=deleted, ids_forgotten=forgotten)
 
     async def list_acts(self, id: str | None = None, *, limit: int = 50, cursor: str | None = None) -> ActPage:
         """Who did what, when and why, the latest first: to one execution, or to all.

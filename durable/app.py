@@ -25,6 +25,7 @@ from durable.errors import ConfigurationError, EngineNotRunning
 from durable.ids import new_token
 from durable.inbox import Input, input_from
 from durable.model.fingerprint import shape_of
+from durable.model.retention import LONGEST, Retention, fault_of
 from durable.paging import Row
 from durable.parts import Parts
 from durable.queues import CONCURRENCY, COUNT_MAX, Queue
@@ -33,6 +34,7 @@ from durable.runtime.canceller import Canceller
 from durable.runtime.code import Code, judged
 from durable.runtime.followers import Followers
 from durable.runtime.herald import Herald
+from durable.runtime.janitor import Janitor, Policy
 from durable.runtime.listener import ENDED, FOLLOW, NEWS, READY, TOLD, Listener
 from durable.runtime.supervisor import POLL_DEAF, POLL_HEALTHY, Supervisor
 from durable.runtime.waiter import Waiter
@@ -57,9 +59,12 @@ class Durable(Client):
     once, or to a `Queue` with limits that hold for all workers. *lease* is how long this worker may be silent before others
     take its executions over; *drain* how long running steps may go on when it stops; *max_crashes* after how many crashes of
     its workers an execution is given up. *max_payload* bounds encoded input, in bytes. *writers* is the number of connections
-    that write. *threads* and *processes* bound how many plain ``def`` and ``process=True`` steps run at once. *on_reminder*
-    is awaited with each `Input` that nobody has answered for its ``remind_every=``: by one worker that was given it; a
-    reminder is lost with a worker that dies in it, or when it raises (which is logged), and the next one comes in its time.
+    that write. *threads* and *processes* bound how many plain ``def`` and ``process=True`` steps run at once. *retention* is
+    how long executions are kept after their end (a duration, or a `Retention` by status; for ever without one), of workflows
+    that do not say so themselves, and *id_retention* how long ids of deleted ones are: under them nothing is started again.
+    *on_reminder* is awaited with each `Input` that nobody has answered for its ``remind_every=``: by one worker that was
+    given it; a reminder is lost with a worker that dies in it, or when it raises (which is logged), and the next one comes in
+    its time.
 
     Use it as an async context manager, as the lifespan of an ASGI app, in aiohttp's ``cleanup_ctx``, or with `run`.
     It can be entered again after it was left. Raises `DefinitionError` and `ConfigurationError`.
@@ -82,6 +87,8 @@ class Durable(Client):
         threads: int = 40,
         processes: int = 2,
         on_reminder: Callable[[Input], Awaitable[None]] | None = None,
+        retention: Retention | timedelta | None = None,
+        id_retention: timedelta | None = timedelta(days=30),
     ) -> None:
         self._dsn = dsn
         self._listener_dsn = listener_dsn
@@ -102,6 +109,8 @@ class Durable(Client):
         self._threads = threads
         self._processes = processes
         self._on_reminder = on_reminder
+        self._retention = Retention.of(retention) if fault_of(retention) is None else retention
+        self._id_retention = id_retention
         self._check()
         self._stack: contextlib.AsyncExitStack | None = None
         self._running: Parts | None = None
@@ -120,6 +129,13 @@ class Durable(Client):
             raise ConfigurationError(f"Durable: lease is {self._lease} s. Give one second to one hour.")
         if self._drain < 0:
             raise ConfigurationError(f"Durable: drain is {self._drain} s. Give zero or more.")
+        if (fault := fault_of(self._retention)) is not None:
+            raise ConfigurationError(f"Durable: {fault}")
+        kept = self._id_retention
+        if kept is not None and not (isinstance(kept, timedelta) and timedelta(0) <= kept <= LONGEST):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigurationError(
+                f"Durable: id_retention is {kept!r}. Give a timedelta, or None to keep ids for ever."
+            )
         for queue in self._queues:
             check_queue_name(queue)
         if self._on_reminder is not None and not inspect.iscoroutinefunction(self._on_reminder):
@@ -220,6 +236,8 @@ class Durable(Client):
         )  # what waits for somebody's transaction there must not hold up those who ask
         stack.push_async_callback(patient.close)
         canceller = Canceller(executions, patient, herald)
+        janitor = Janitor(dsn, self._policies(), self._keep_ids)
+        stack.push_async_callback(janitor.close)
         supervisor = None
         if self._worker:
             supervisor = Supervisor(
@@ -238,12 +256,14 @@ class Durable(Client):
                 canceller=canceller,
                 on_left=waiter.ask,
                 remind=None if self._on_reminder is None else self._remind,
+                janitor=janitor,
             )
         herald.supervisor = supervisor
         self._running = Parts(
             process=process,
             definitions=self._definitions,
             queues=self._queues,
+            janitor=janitor,
             codec=self._codec,
             commit=commit,
             births=births(process),
@@ -313,6 +333,20 @@ class Durable(Client):
         if changed:
             await executions.fetch("queue/count_claims", changed)
         return bool(changed)
+
+    @property
+    def _keep_ids(self) -> float | None:
+        return None if self._id_retention is None else self._id_retention.total_seconds()
+
+    def _policies(self) -> list[Policy]:
+        """How long what is kept: of a workflow with several versions, as its newest says."""
+        newest = {name: definition for (name, _), definition in sorted(self._definitions.items())}
+        return [
+            Policy(name, status.value, period.total_seconds())
+            for name, definition in newest.items()
+            if (kept := definition.retention or Retention.of(self._retention)) is not None
+            for status, period in kept.periods()
+        ]
 
     async def _remind(self, row: Row) -> None:
         if self._on_reminder is not None:

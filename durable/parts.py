@@ -16,6 +16,7 @@ from durable.request import key_of
 from durable.runtime.canceller import Canceller
 from durable.runtime.followers import Followers
 from durable.runtime.herald import Herald
+from durable.runtime.janitor import Janitor
 from durable.runtime.listener import Listener
 from durable.runtime.supervisor import Supervisor
 from durable.runtime.waiter import Waiter
@@ -33,6 +34,7 @@ class Parts:
     process: UUID
     definitions: Mapping[tuple[str, int], Definition]
     queues: Mapping[str, Queue]
+    janitor: Janitor
     codec: Codec
     commit: GroupCommit
     births: Births

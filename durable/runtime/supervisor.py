@@ -35,6 +35,7 @@ from durable.runtime.claimer import Claimer, Lane, Past
 from durable.runtime.code import Code, claimable
 from durable.runtime.followers import Followers
 from durable.runtime.herald import Herald
+from durable.runtime.janitor import Janitor
 from durable.runtime.listener import HELD, QUEUES, READY, TIMER, Listener
 from durable.runtime.owned import ENDING, Ended, Interrupted, Owned, Writes
 from durable.runtime.postman import Postman
@@ -81,7 +82,9 @@ class Supervisor:
         canceller: Canceller,
         on_left: Callable[[UUID], None],
         remind: Remind | None,
+        janitor: Janitor,
     ) -> None:
+        self._janitor = janitor
         self._process = process
         self._codes = codes
         self._commit = commit
@@ -154,6 +157,7 @@ class Supervisor:
             ("reaper", self._reaper.run),
             ("auditor", self._auditor.run),
             ("lease watch", self._standing.watch),
+            ("janitor", self._janitor.run),
         ]
         if self._reminder is not None:
             loops.append(("reminder", self._reminder.run))

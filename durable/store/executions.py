@@ -117,13 +117,13 @@ class Births:
 def births(owner: UUID) -> Births:
     """Make them once and keep them: writes are combined by kind."""
     query = load("execution/start")
-    return Births(Kind(query, owner, lane="any"), Kind(query, owner, lane="apart"))
+    return Births(Kind(query, owner, False, lane="any"), Kind(query, owner, True, lane="apart"))
 
 
 async def start_in(connection: Connection, new: NewExecution, owner: UUID) -> Row:
     """Start one execution in the caller's own transaction."""
     columns = [[value] for value in new.row()]
-    rows = await connection.fetch(load("execution/start").sql, *columns, owner)
+    rows = await connection.fetch(load("execution/start").sql, *columns, owner, new.chosen_id)
     return rows[0]
 
 

@@ -48,6 +48,13 @@ begin
     select x.* into q from durable.queue x where x.queue = the_queue;
     select e.workflow into existing from durable.execution e where e.execution_id = the_uuid;
     if existing is null then
+        select k.workflow into existing from durable.kept k where k.execution_id = the_uuid;
+        if existing = workflow then
+            return the_id;
+        elsif existing is not null then
+            raise exception 'durable: execution "%" existed before, and was one of workflow "%", not "%"', the_id, existing, workflow
+                using errcode = 'unique_violation';
+        end if;
         if key is null and q.keyed then
             raise exception 'durable: what is in queue "%" takes turns by key', the_queue using errcode = 'invalid_parameter_value',
                 hint = 'Give key => ..., what its Queue(key=...) would say.';

@@ -47,7 +47,7 @@ def written(kind: str, row: Callable[..., tuple[object, ...]]) -> Arguments:
 
 def started(past: Past) -> tuple[object, ...]:
     news = [rows.new(), *(rows.new(id) for id in past.finished[: BATCH - 1])]
-    return (*[list(column) for column in zip(*(new.row() for new in news), strict=True)], past.worker.id)
+    return (*[list(column) for column in zip(*(new.row() for new in news), strict=True)], past.worker.id, True)
 
 
 def claims(past: Past) -> tuple[object, ...]:
@@ -103,6 +103,8 @@ WORKER: dict[str, Arguments] = {
     "journal/read": lambda past: ([id for id, _ in past.claims[:BATCH]], NOWHERE, 0, PAGE_ROWS),
     "execution/finish": written("finish", rows.finished),
     "execution/suspend": written("suspend", rows.suspended),
+    "retention/delete": lambda past: ("flow1", "completed", 0.0, None, None, BATCH, False),
+    "retention/forget": lambda past: (0.0, BATCH),
     "wake/fire": lambda past: (BATCH, WAKING),
     "worker/renew": lambda past: (past.worker.id, 6.0),
     "worker/bury": lambda past: (past.dead.id,),

@@ -16,10 +16,11 @@
 -- $14 token uuid[]             claim at birth, where the queue has no limits; null to be made ready
 -- $15 key text[]               with whom it takes turns; null for nobody
 -- $16 owner uuid               the worker that claims at birth
+-- $17 chosen bool              whether the ids are the callers': they may be those of executions that were deleted
 -- Returns n int8, created bool, existing_workflow text, due_in float8, claimed bool, refused text
 --         refused says why it was not started: full, key (the queue has keys, and none was given), no_key (the other way round)
 -- Locks   the new rows only; waits for a concurrent start of the same id
--- Index   execution_pkey, claim_pkey, queue_pkey, ready_in_order
+-- Index   execution_pkey, claim_pkey, queue_pkey, ready_in_order, kept_pkey
 with limits as materialized (
     select q.queue, q.keyed, q.limited,
            q.max_depth - (select count(*) from (select from durable.ready r where r.queue = q.queue and r.held_by is null limit q.max_depth) as deep) as room
@@ -45,7 +46,7 @@ with limits as materialized (
     select g.execution_id, g.shape_id, g.operation, durable.clock(), g.due_at, g.due_at + make_interval(secs => g.timeout), g.version,
            g.priority, 'pending', g.workflow, g.queue, g.key, g.name, g.tags::jsonb, g.input::json
       from given g
-     where g.refused is null
+     where g.refused is null and not ($17::bool and exists (select from durable.kept k where k.execution_id = g.execution_id))
      order by g.execution_id
         on conflict (execution_id) do nothing
     returning execution_id, started_by
@@ -61,10 +62,10 @@ with limits as materialized (
     insert into durable.wake (execution_id, due_at)
     select execution_id, due_at from judged where created and token is null and later
 )
-select g.n, g.created or old.started_by is not distinct from g.operation as created, old.workflow as existing_workflow,
+select g.n, g.created or old.started_by is not distinct from g.operation as created, coalesce(old.workflow, (select k.workflow from durable.kept k where $17::bool and not g.created and k.execution_id = g.execution_id)) as existing_workflow,
        case when g.later then extract(epoch from g.due_at - durable.clock())::float8 end as due_in,
        case when g.created then g.token is not null else coalesce(old.claimed, false) end as claimed,
-       case when not g.created and old.started_by is null then g.refused end as refused
+       case when not g.created and old.started_by is null and not ($17::bool and exists (select from durable.kept k where k.execution_id = g.execution_id)) then g.refused end as refused
   from judged g
   left join lateral (
        select e.started_by, e.workflow,
