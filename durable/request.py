@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
+from uuid import UUID
 
 from durable.codec import Codec
 from durable.errors import EncodeError, PayloadTooLarge, UsageError
 from durable.ids import execution_uuid, given_name, new_id, new_token
 from durable.model.definition import UNANNOTATED, Definition
 from durable.model.names import check_name
-from durable.runtime.listener import HELD, TIMER
+from durable.queues import Queue, checked_key
+from durable.runtime.listener import HELD, QUEUES, TIMER
 from durable.store.executions import NewExecution
 from durable.timing import DURATION_MAX
 
@@ -29,6 +31,7 @@ class Options:
     delay: timedelta | None = None
     scheduled_at: datetime | None = None
     tags: Mapping[str, Any] | None = None
+    key: str | int | UUID | None = None
 
     @property
     def put_off(self) -> bool:
@@ -37,12 +40,19 @@ class Options:
 
 
 def new_execution(
-    definition: Definition, data: Any, id: str | None, options: Options, codec: Codec, payload_bytes_max: int
+    definition: Definition,
+    data: Any,
+    id: str | None,
+    options: Options,
+    codec: Codec,
+    payload_bytes_max: int,
+    queues: Mapping[str, Queue],
 ) -> NewExecution:
     """The row of an execution to be started. Raises `EncodeError`, `PayloadTooLarge` and `UsageError`."""
     text = encoded(data, codec, payload_bytes_max, definition.input_type)
     _check_times(options.delay, options.scheduled_at)
     priority = check_priority(definition.priority if options.priority is None else options.priority)
+    queue = check_queue_name(definition.queue if options.queue is None else options.queue)
     return NewExecution(
         execution_id=new_id() if id is None else execution_uuid(id),
         name=None if id is None else given_name(id),
@@ -50,7 +60,7 @@ def new_execution(
         shape_id=definition.shape,
         workflow=definition.name,
         version=definition.version,
-        queue=check_queue_name(definition.queue if options.queue is None else options.queue),
+        queue=queue,
         priority=priority,
         tags=encode_tags(options.tags) if options.tags else None,
         input=text,
@@ -58,7 +68,15 @@ def new_execution(
         delay=None if options.delay is None else options.delay.total_seconds(),
         timeout=None if definition.timeout is None else definition.timeout.total_seconds(),
         chosen_id=id is not None,
+        key=key_of(queue, data, options.key, queues),
     )
+
+
+def key_of(queue: str, data: Any, key: str | int | UUID | None, queues: Mapping[str, Queue]) -> str | None:
+    """Whose turn an execution takes: *key*, or what its queue says of *data*. Raises `UsageError`."""
+    if key is not None:
+        return checked_key(key)
+    return queues[queue].key_of(queue, data) if queue in queues else None
 
 
 def encoded(data: Any, codec: Codec, payload_bytes_max: int | None, kind: Any = UNANNOTATED) -> str:
@@ -112,9 +130,10 @@ def check_priority(priority: int) -> int:
 
 def check_queue_name(queue: str) -> str:
     """Return *queue*, or raise `UsageError`: names travel in notifications, joined by commas."""
-    if not queue or len(queue) > 200 or "," in queue or "\0" in queue or queue in (TIMER, HELD):
+    if not queue or len(queue) > 200 or "," in queue or "\0" in queue or queue in (TIMER, HELD, QUEUES):
         raise UsageError(
-            f"{queue!r} cannot be the name of a queue. Give 1 to 200 characters without comma, not {TIMER!r}, not {HELD!r}."
+            f"{queue!r} cannot be the name of a queue. Give 1 to 200 characters without comma, "
+            f"not {TIMER!r}, {HELD!r} or {QUEUES!r}."
         )
     return queue
 

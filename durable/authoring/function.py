@@ -14,6 +14,7 @@ from durable.authoring.options import WorkflowOptions
 from durable.authoring.workflow import In, Out, Workflow
 from durable.errors import DefinitionError
 from durable.model.definition import Block, Function, Step
+from durable.model.retention import Retention
 from durable.model.retry import Retry
 from durable.model.signature import is_async, name_of
 
@@ -65,6 +66,7 @@ def workflow(
     timeout: timedelta | None = None,
     retry: Retry | None = None,
     priority: int = 0,
+    retention: Retention | timedelta | None = None,
     on_failure: Function | None = None,
 ) -> Any:
     """Make a workflow of an ``async def``: ``@durable.workflow`` or ``@durable.workflow("name", ...)``.
@@ -83,6 +85,7 @@ def workflow(
             timeout=timeout,
             retry=retry,
             priority=priority,
+            retention=retention,
             on_failure=on_failure,
         )
 

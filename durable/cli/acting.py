@@ -1,4 +1,4 @@
-"""The commands that act: start, send-event, emit, answer, cancel."""
+"""The commands that act on one execution: start, send-event, emit, answer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import typer
 from durable.app import Durable
 from durable.authoring import Workflow
 from durable.cli.asking import tags_of
-from durable.cli.commands import App, AsJson, Dsn, Id, Yes, command, confirm, target
+from durable.cli.commands import App, AsJson, Dsn, Id, command, target
 from durable.cli.output import Exit, Problem, hint, print_json, say
 from durable.cli.target import resolve
 from durable.errors import DecodeError, ExecutionCancelled, ExecutionFailed
@@ -208,26 +208,3 @@ async def answer(
         print_json({"id": found, "name": name, "answered": True})
     else:
         say(f"answered {name} of {found}")
-
-
-@command("cancel")
-async def cancel(
-    ids: Annotated[list[str], typer.Argument(help="Ids, or their beginnings.", show_default=False)],
-    reason: Annotated[str | None, typer.Option("--reason", "-r", help="Kept with it.", show_default=False)] = None,
-    compensate: Annotated[bool, typer.Option("--compensate", help="Undo what was done.")] = False,
-    yes: Yes = False,
-    dsn: Dsn = None,
-    app: App = None,
-    as_json: AsJson = False,
-) -> Exit:
-    """Cancel executions, and their children. Nothing is undone without --compensate."""
-    async with target(dsn, app).client() as client:
-        found = [await resolve(client, id) for id in ids]
-        confirm(f"Cancel {', '.join(found)}?", yes)
-        done = {id: await client.cancel(id, reason, compensate=compensate) for id in found}
-    if as_json:
-        print_json([{"id": id, "cancelled": cancelled} for id, cancelled in done.items()])
-    else:
-        for id, cancelled in done.items():
-            say(f"{'cancelled' if cancelled else 'had ended before'} {id}")
-    return Exit.OK if any(done.values()) else Exit.REFUSED

@@ -71,7 +71,7 @@ _CURES: dict[type[Exception], str] = {
 Work: TypeAlias = Callable[..., Coroutine[Any, Any, Exit | None]]
 
 
-def command(name: str, **options: Any) -> Callable[[Work], Work]:
+def command(name: str, group: typer.Typer = app, **options: Any) -> Callable[[Work], Work]:
     """Make a coroutine function the command *name*. What it returns, or raises, becomes the exit status."""
 
     def declare(work: Work) -> Work:
@@ -80,7 +80,7 @@ def command(name: str, **options: Any) -> Callable[[Work], Work]:
             raise typer.Exit(finish(lambda: work(**given)))
 
         wrapped.__signature__ = inspect.signature(work, eval_str=True)  # type: ignore[attr-defined]
-        app.command(name, **options)(wrapped)
+        group.command(name, **options)(wrapped)
         return work
 
     return declare
@@ -144,7 +144,7 @@ def confirm(question: str, yes: bool) -> None:
 
 def run() -> None:
     """Run the command line."""
-    for module in ("running", "acting", "asking", "checking"):  # importing them declares their commands
+    for module in ("running", "acting", "asking", "operating", "checking"):  # importing them declares their commands
         importlib.import_module(f"durable.cli.{module}")
 
     logging.basicConfig(level="ERROR", format="%(message)s", stream=sys.stderr)

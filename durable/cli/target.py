@@ -141,12 +141,7 @@ class Target:
         engine = self.engine() if with_code or self.app is not None else None
         async with self.database() as dsn:
             await check_schema(dsn)
-            client = Durable(
-                dsn,
-                workflows=[] if engine is None else engine.workflows,
-                codec=None if engine is None else engine.codec,
-                worker=False,
-            )
+            client = Durable(dsn, worker=False) if engine is None else engine.as_client(dsn)
             async with client:
                 yield client
 

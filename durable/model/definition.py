@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal, TypeAlias
 
+from durable.model.retention import Retention
 from durable.model.retry import Retry
 
 Function: TypeAlias = Callable[..., Any]
@@ -239,4 +240,5 @@ class Definition:
     priority: int = 0
     timeout: timedelta | None = None
     retry: Retry = field(default_factory=Retry)
+    retention: Retention | None = None
     on_failure: Step | None = None

@@ -1,4 +1,4 @@
--- Executions that have been ready for long, and that nobody has taken, by queue.
+-- Executions that have been ready for long, and that nobody has taken, by queue; but for queues that are paused.
 --
 -- $1 seconds float8
 -- $2 limit int4
@@ -10,5 +10,6 @@ select r.queue, count(*) as executions, extract(epoch from durable.clock() - min
   from durable.ready r
   join durable.execution e on e.execution_id = r.execution_id
  where r.held_by is null and r.ready_at < durable.clock() - make_interval(secs => $1::float8)
+   and not exists (select from durable.queue q where q.queue = r.queue and q.paused)
  group by r.queue
  order by r.queue

@@ -6,7 +6,7 @@
 -- Locks   nothing
 -- Index   ready_pkey, claim_pkey, wake_pkey, execution_pkey
 with page as (
-    (select execution_id, held_by is not null as is_held, false as claimed from durable.ready where execution_id > $1::uuid order by execution_id limit $2::int4)
+    (select execution_id, coalesce(cardinality(held_by) > 0, false) as is_held, false as claimed from durable.ready where execution_id > $1::uuid order by execution_id limit $2::int4)
     union all
     (select execution_id, false, true from durable.claim where execution_id > $1::uuid order by execution_id limit $2::int4)
     union all
