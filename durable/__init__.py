@@ -9,15 +9,23 @@ from durable.children import Child, call_workflow, start_workflow
 from durable.codec import Codec, JsonCodec
 from durable.current import (
     cancel,
+    create_schedule,
+    delete_schedule,
     emit,
     get_execution,
+    get_schedule,
     list_children,
     list_executions,
     list_pending_inputs,
+    list_schedules,
+    pause_schedule,
     provide_input,
+    resume_schedule,
     send_event,
     start,
     start_many,
+    trigger_schedule,
+    update_schedule,
 )
 from durable.data import append, assign, increment, update
 from durable.engine.context import Context, context
@@ -56,6 +64,7 @@ from durable.errors import (
     StoreUnavailable,
     TooManyFailures,
     UnknownExecution,
+    UnknownSchedule,
     UnknownWorkflow,
     UsageError,
     WaitTimeout,
@@ -64,12 +73,15 @@ from durable.errors import (
 from durable.following import LifeEvent
 from durable.handle import Handle
 from durable.inbox import Input, InputPage
+from durable.model.cron import Cron, Every
 from durable.model.failure import Failure
 from durable.model.graph import Graph, GraphEdge, GraphNode
 from durable.model.inputs import Choice, Field
 from durable.model.results import ArmResults, Err, Goto, ItemResults, Ok
 from durable.model.retry import Retry
+from durable.model.scheduled import Scheduled
 from durable.model.status import Status
+from durable.scheduled import Schedule, SchedulePage
 from durable.timing import days, hours, minutes, seconds
 from durable.view import Attempt, EffectView, Execution, Page, StepView
 
@@ -84,6 +96,7 @@ __all__ = [
     "Codec",
     "ConfigurationError",
     "Context",
+    "Cron",
     "DeadlineExceeded",
     "DecodeError",
     "DefinitionError",
@@ -93,6 +106,7 @@ __all__ = [
     "EncodeError",
     "EngineNotRunning",
     "Err",
+    "Every",
     "Execution",
     "ExecutionCancelled",
     "ExecutionEnded",
@@ -126,6 +140,9 @@ __all__ = [
     "Retry",
     "RetryAfter",
     "RunFailed",
+    "Schedule",
+    "SchedulePage",
+    "Scheduled",
     "SchemaTooNew",
     "SeveralEngines",
     "Status",
@@ -135,6 +152,7 @@ __all__ = [
     "StoreUnavailable",
     "TooManyFailures",
     "UnknownExecution",
+    "UnknownSchedule",
     "UnknownWorkflow",
     "UsageError",
     "WaitTimeout",
@@ -146,19 +164,25 @@ __all__ = [
     "cancel",
     "context",
     "continue_as",
+    "create_schedule",
     "days",
+    "delete_schedule",
     "emit",
     "end_of_day",
     "get_execution",
+    "get_schedule",
     "hours",
     "increment",
     "list_children",
     "list_executions",
     "list_pending_inputs",
+    "list_schedules",
     "minutes",
     "next_business_day",
     "next_weekday",
+    "pause_schedule",
     "provide_input",
+    "resume_schedule",
     "run",
     "schedule_at",
     "seconds",
@@ -167,7 +191,9 @@ __all__ = [
     "start",
     "start_many",
     "start_workflow",
+    "trigger_schedule",
     "update",
+    "update_schedule",
     "wait_for_all",
     "wait_for_any",
     "wait_for_approval",

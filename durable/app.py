@@ -32,9 +32,10 @@ from durable.runtime.canceller import Canceller
 from durable.runtime.code import Code, judged
 from durable.runtime.followers import Followers
 from durable.runtime.herald import Herald
-from durable.runtime.listener import ENDED, FOLLOW, NEWS, READY, TOLD, Listener
+from durable.runtime.listener import ENDED, FOLLOW, NEWS, READY, SCHEDULES, TOLD, Listener
 from durable.runtime.supervisor import POLL_DEAF, POLL_HEALTHY, Supervisor
 from durable.runtime.waiter import Waiter
+from durable.scheduled import declarations
 from durable.store.executions import Executions, births
 from durable.store.group_commit import GroupCommit
 from durable.store.migrate import migrate
@@ -95,6 +96,7 @@ class Durable(Client):
         self._processes = processes
         self._on_reminder = on_reminder
         self._check()
+        self._declarations = declarations(self._definitions, self._codec, self._max_payload)
         self._stack: contextlib.AsyncExitStack | None = None
         self._running: Parts | None = None
 
@@ -194,7 +196,7 @@ class Durable(Client):
         stack.push_async_callback(executions.close)
         codes = await self._judge_shapes(executions)
         commit = await stack.enter_async_context(_closing_in_time(GroupCommit(dsn, self._writers)))
-        channels = [READY, TOLD, FOLLOW] if self._worker else []
+        channels = [READY, TOLD, FOLLOW, SCHEDULES] if self._worker else []
         listener = Listener(dsn, process, channels, self._message, self._connected)
         runner = StepRunner(self._codec, threads=self._threads, processes=self._processes)
         stack.callback(runner.close)
@@ -223,6 +225,8 @@ class Durable(Client):
                 followers=followers,
                 canceller=canceller,
                 on_left=waiter.ask,
+                definitions=self._definitions,
+                declarations=self._declarations,
                 remind=None if self._on_reminder is None else self._remind,
             )
         herald.supervisor = supervisor
@@ -298,6 +302,8 @@ class Durable(Client):
         elif parts.supervisor is not None:
             if channel == READY:
                 parts.supervisor.ready_message(message)
+            elif channel == SCHEDULES:
+                parts.supervisor.scheduler.look()
             elif channel == TOLD:
                 parts.supervisor.claim_told(UUID(hex=message))
 

@@ -33,7 +33,7 @@ from durable.paging import PAGE_MAX, check_limit, read_cursor, write_cursor
 from durable.parts import Parts, ended, unknown
 from durable.request import encode_tags, encoded, matchable, once_of
 from durable.runtime.listener import READY, TIMER
-from durable.starting import Starting
+from durable.scheduling import Scheduling
 from durable.store.connection import Row
 from durable.store.executions import notify_in
 from durable.store.group_commit import Kind
@@ -46,7 +46,7 @@ Out = TypeVar("Out")
 OnConflict: TypeAlias = Literal["return", "error"]
 
 
-class Client(Starting):
+class Client(Scheduling):
     """The calls of a running engine. `durable.start` and its siblings are these methods on the engine of the loop."""
 
     _parts: Parts | None = None

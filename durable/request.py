@@ -40,7 +40,11 @@ def new_execution(
     definition: Definition, data: Any, id: str | None, options: Options, codec: Codec, payload_bytes_max: int
 ) -> NewExecution:
     """The row of an execution to be started. Raises `EncodeError`, `PayloadTooLarge` and `UsageError`."""
-    text = encoded(data, codec, payload_bytes_max, definition.input_type)
+    return execution_of(definition, encoded(data, codec, payload_bytes_max, definition.input_type), id, options)
+
+
+def execution_of(definition: Definition, text: str, id: str | None, options: Options) -> NewExecution:
+    """The same, of input that is JSON text already."""
     _check_times(options.delay, options.scheduled_at)
     priority = check_priority(definition.priority if options.priority is None else options.priority)
     return NewExecution(

@@ -15,6 +15,7 @@ from durable.authoring.workflow import In, Out, Workflow
 from durable.errors import DefinitionError
 from durable.model.definition import Block, Function, Step
 from durable.model.retry import Retry
+from durable.model.scheduled import ScheduleOption
 from durable.model.signature import is_async, name_of
 
 
@@ -66,6 +67,7 @@ def workflow(
     retry: Retry | None = None,
     priority: int = 0,
     on_failure: Function | None = None,
+    schedule: ScheduleOption | None = None,
 ) -> Any:
     """Make a workflow of an ``async def``: ``@durable.workflow`` or ``@durable.workflow("name", ...)``.
 
@@ -84,6 +86,7 @@ def workflow(
             retry=retry,
             priority=priority,
             on_failure=on_failure,
+            schedule=schedule,
         )
 
     def decorate(function: Callable[..., Awaitable[Any]]) -> FunctionWorkflow[Any, Any]:

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias, TypedDict, TypeVar
 from durable.model.definition import CompensateOn, Function
 from durable.model.results import ArmResults, ItemResults
 from durable.model.retry import Retry
+from durable.model.scheduled import ScheduleOption
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -33,6 +34,7 @@ class WorkflowOptions(TypedDict, total=False):
     retry: Retry | None
     priority: int
     on_failure: Function | None
+    schedule: ScheduleOption | None
 
 
 class RunOptions(TypedDict, total=False):

@@ -31,6 +31,7 @@ from durable.model.graph import Graph, graph_of
 from durable.model.inference import infer
 from durable.model.pieces import check_options
 from durable.model.retry import Retry
+from durable.model.scheduled import ScheduleOption, scheduled
 
 In = TypeVar("In", default=Any)
 Out = TypeVar("Out", default=Any)
@@ -39,12 +40,13 @@ Out = TypeVar("Out", default=Any)
 class Workflow(BlockBuilder, Generic[In, Out]):
     """A named, versioned pipeline of steps. ``Workflow[In, Out](name)`` says what goes in and what comes out.
 
-    *timeout* is a deadline for the whole execution, counted from when it is due to begin. It also strikes while the
-    execution waits; one that waits for a free slot ends when it is its turn, without running anything. *retry* is for
-    steps without one of their own; the default is a single attempt. Executions of higher *priority* begin first within
-    their *queue*. *on_failure* is a function that is run when an execution has failed, after what had to be undone was undone;
-    it gets the execution's input, and ``context().failure``. If it fails itself, that is recorded, and the execution ends as
-    it would have ended. Raises `DefinitionError`, with file and line, for a value that cannot be kept.
+    *timeout* is a deadline for the whole execution, counted from when it is due to begin. It also strikes while the execution
+    waits; one that waits for a free slot ends when it is its turn, without running anything. *retry* is for steps without one
+    of their own; the default is a single attempt. Executions of higher *priority* begin first within their *queue*.
+    *on_failure* is a function that is run when an execution has failed, after what had to be undone was undone; it gets the
+    execution's input, and ``context().failure``. If it fails itself, that is recorded, and the execution ends as it would
+    have ended. *schedule* starts it by itself: a rule, `Cron` or `Every`, or `Scheduled`, which also says on what data;
+    workers that have this workflow keep to it. Raises `DefinitionError`, with file and line, for a value that cannot be kept.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Workflow(BlockBuilder, Generic[In, Out]):
         retry: Retry | None = None,
         priority: int = 0,
         on_failure: Function | None = None,
+        schedule: ScheduleOption | None = None,
     ) -> None:
         frame = calling_frame()
         head = Definition(
@@ -68,6 +71,7 @@ class Workflow(BlockBuilder, Generic[In, Out]):
             priority=priority,
             timeout=timeout,
             retry=Retry() if retry is None else retry,
+            schedule=scheduled(schedule, f'workflow "{name}" ({source_of(frame)})'),
         )
         check_options(head)
         super().__init__(Root(head, frame.f_globals), f"the workflow ({head.source})")

@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Any, Literal, TypeAlias
 
 from durable.model.retry import Retry
+from durable.model.scheduled import Scheduled
 
 Function: TypeAlias = Callable[..., Any]
 ErrorPolicy: TypeAlias = Literal["fail_fast", "complete_all", "continue"]
@@ -240,3 +241,4 @@ class Definition:
     timeout: timedelta | None = None
     retry: Retry = field(default_factory=Retry)
     on_failure: Step | None = None
+    schedule: Scheduled | None = None
