@@ -1,5 +1,6 @@
 """Durable workflows for asyncio, kept in PostgreSQL. This is the door: everything public is here."""
 
+from durable.acting import Act, ActPage, BulkResult, Cleanup
 from durable.app import Durable
 from durable.asking import wait_for_approval, wait_for_choice, wait_for_form, wait_for_input, wait_for_text
 from durable.authoring import Workflow, workflow
@@ -9,18 +10,28 @@ from durable.children import Child, call_workflow, start_workflow
 from durable.codec import Codec, JsonCodec
 from durable.current import (
     cancel,
+    cleanup,
     create_schedule,
     delete_schedule,
     emit,
+    fork,
     get_execution,
     get_schedule,
+    list_acts,
     list_children,
     list_executions,
     list_pending_inputs,
+    list_queues,
     list_schedules,
+    list_workers,
+    pause,
+    pause_queue,
     pause_schedule,
     provide_input,
+    resume,
+    resume_queue,
     resume_schedule,
+    retry,
     send_event,
     start,
     start_many,
@@ -54,7 +65,9 @@ from durable.errors import (
     NoMatchingCase,
     NonRetryable,
     NoPendingInput,
+    NotRetryable,
     PayloadTooLarge,
+    QueueFull,
     RetryAfter,
     RunFailed,
     SchemaTooNew,
@@ -78,21 +91,28 @@ from durable.model.failure import Failure
 from durable.model.graph import Graph, GraphEdge, GraphNode
 from durable.model.inputs import Choice, Field
 from durable.model.results import ArmResults, Err, Goto, ItemResults, Ok
+from durable.model.retention import Retention
 from durable.model.retry import Retry
 from durable.model.scheduled import Scheduled
 from durable.model.status import Status
+from durable.queueing import QueueView, WorkerView
+from durable.queues import Queue, Rate
 from durable.scheduled import Schedule, SchedulePage
 from durable.timing import days, hours, minutes, seconds
 from durable.view import Attempt, EffectView, Execution, Page, StepView
 
 __all__ = [
+    "Act",
+    "ActPage",
     "AmbiguousEffect",
     "ArmResults",
     "Attempt",
+    "BulkResult",
     "Child",
     "ChildFailed",
     "Choice",
     "ClaimLost",
+    "Cleanup",
     "Codec",
     "ConfigurationError",
     "Context",
@@ -134,9 +154,15 @@ __all__ = [
     "NoMatchingCase",
     "NoPendingInput",
     "NonRetryable",
+    "NotRetryable",
     "Ok",
     "Page",
     "PayloadTooLarge",
+    "Queue",
+    "QueueFull",
+    "QueueView",
+    "Rate",
+    "Retention",
     "Retry",
     "RetryAfter",
     "RunFailed",
@@ -157,11 +183,13 @@ __all__ = [
     "UsageError",
     "WaitTimeout",
     "WorkerCrashed",
+    "WorkerView",
     "Workflow",
     "append",
     "assign",
     "call_workflow",
     "cancel",
+    "cleanup",
     "context",
     "continue_as",
     "create_schedule",
@@ -169,20 +197,29 @@ __all__ = [
     "delete_schedule",
     "emit",
     "end_of_day",
+    "fork",
     "get_execution",
     "get_schedule",
     "hours",
     "increment",
+    "list_acts",
     "list_children",
     "list_executions",
     "list_pending_inputs",
+    "list_queues",
     "list_schedules",
+    "list_workers",
     "minutes",
     "next_business_day",
     "next_weekday",
+    "pause",
+    "pause_queue",
     "pause_schedule",
     "provide_input",
+    "resume",
+    "resume_queue",
     "resume_schedule",
+    "retry",
     "run",
     "schedule_at",
     "seconds",

@@ -21,21 +21,26 @@ from durable.authoring import Workflow, collect
 from durable.client import Client
 from durable.codec import Codec, JsonCodec
 from durable.engine.step_runner import StepRunner
-from durable.errors import ConfigurationError, EngineNotRunning
+from durable.errors import ConfigurationError, DurableError, EngineNotRunning
 from durable.ids import new_token
 from durable.inbox import Input, input_from
+from durable.model.definition import Definition
 from durable.model.fingerprint import shape_of
+from durable.model.retention import LONGEST, Retention, fault_of
 from durable.paging import Row
 from durable.parts import Parts
-from durable.request import check_queue_name
+from durable.queues import CONCURRENCY, COUNT_MAX, Queue
+from durable.request import check_queue_name, key_of
 from durable.runtime.canceller import Canceller
 from durable.runtime.code import Code, judged
 from durable.runtime.followers import Followers
 from durable.runtime.herald import Herald
+from durable.runtime.janitor import Janitor, Policy
 from durable.runtime.listener import ENDED, FOLLOW, NEWS, READY, SCHEDULES, TOLD, Listener
 from durable.runtime.supervisor import POLL_DEAF, POLL_HEALTHY, Supervisor
 from durable.runtime.waiter import Waiter
 from durable.scheduled import declarations
+from durable.store.connection import Pooled
 from durable.store.executions import Executions, births
 from durable.store.group_commit import GroupCommit
 from durable.store.migrate import migrate
@@ -50,15 +55,18 @@ FLUSH_SECONDS = 5.0  # how long closing waits for PostgreSQL to take what was wr
 class Durable(Client):
     """The engine: a client, and unless ``worker=False`` a worker, in this process and event loop.
 
-    *dsn* names the PostgreSQL database; without one the environment variable ``DURABLE_DATABASE_URL`` does, else an
-    embedded PostgreSQL under ``.durable/`` is used (extra ``embedded``). *workflows* are what it can start and run:
-    `Workflow` values, or modules that hold them. *queues* maps the queues that this worker serves to how many executions
-    of each run here at once. *lease* is how long this worker may be silent before others take its executions over;
-    *drain* how long running steps may go on when it stops; *max_crashes* after how many crashes of its workers an
-    execution is given up. *max_payload* bounds encoded input, in bytes. *writers* is the number of connections that
-    write. *threads* and *processes* bound how many plain ``def`` and ``process=True`` steps run at once. *on_reminder* is
-    awaited with each `Input` that nobody has answered for its ``remind_every=``: by one worker that was given it; a reminder
-    is lost with a worker that dies in it, or when it raises (which is logged), and the next one comes in its time.
+    *dsn* names the PostgreSQL database; without one the environment variable ``DURABLE_DATABASE_URL`` does, else an embedded
+    PostgreSQL under ``.durable/`` is used (extra ``embedded``). *workflows* are what it can start and run: `Workflow` values,
+    or modules that hold them. *queues* maps the queues that this worker serves to how many executions of each run here at
+    once, or to a `Queue` with limits that hold for all workers. *lease* is how long this worker may be silent before others
+    take its executions over; *drain* how long running steps may go on when it stops; *max_crashes* after how many crashes of
+    its workers an execution is given up. *max_payload* bounds encoded input, in bytes. *writers* is the number of connections
+    that write. *threads* and *processes* bound how many plain ``def`` and ``process=True`` steps run at once. *retention* is
+    how long executions are kept after their end (a duration, or a `Retention` by status; for ever without one), of workflows
+    that do not say so themselves, and *id_retention* how long ids of deleted ones are: under them nothing is started again.
+    *on_reminder* is awaited with each `Input` that nobody has answered for its ``remind_every=``: by one worker that was
+    given it; a reminder is lost with a worker that dies in it, or when it raises (which is logged), and the next one comes in
+    its time.
 
     Use it as an async context manager, as the lifespan of an ASGI app, in aiohttp's ``cleanup_ctx``, or with `run`.
     It can be entered again after it was left. Raises `DefinitionError` and `ConfigurationError`.
@@ -68,8 +76,9 @@ class Durable(Client):
         self,
         dsn: str | None = None,
         *,
+        listener_dsn: str | None = None,
         workflows: Sequence[Workflow[Any, Any] | ModuleType] = (),
-        queues: Mapping[str, int] | None = None,
+        queues: Mapping[str, int | Queue] | None = None,
         worker: bool = True,
         codec: Codec | None = None,
         lease: timedelta = timedelta(seconds=6),
@@ -80,11 +89,18 @@ class Durable(Client):
         threads: int = 40,
         processes: int = 2,
         on_reminder: Callable[[Input], Awaitable[None]] | None = None,
+        retention: Retention | timedelta | None = None,
+        id_retention: timedelta | None = timedelta(days=30),
     ) -> None:
         self._dsn = dsn
+        self._listener_dsn = listener_dsn
         self._workflows = collect(workflows)
         self._definitions = {key: workflow.definition for key, workflow in self._workflows.items()}
-        self._queues = dict(queues) if queues is not None else {"default": 100}
+        given = {"default": CONCURRENCY} if queues is None else queues
+        self._queues = {name: _queue(name, queue) for name, queue in given.items()}
+        # Of a bare number nothing is said for other workers.
+        self._declared = sorted(name for name, queue in (queues or {}).items() if isinstance(queue, Queue))
+        self._served = {name: queue.concurrency for name, queue in self._queues.items() if queue.concurrency}
         self._worker = worker
         self._codec: Codec = codec or JsonCodec()
         self._lease = lease.total_seconds()
@@ -95,6 +111,8 @@ class Durable(Client):
         self._threads = threads
         self._processes = processes
         self._on_reminder = on_reminder
+        self._retention = Retention.of(retention) if fault_of(retention) is None else retention
+        self._id_retention = id_retention
         self._check()
         self._declarations = declarations(self._definitions, self._codec, self._max_payload)
         self._stack: contextlib.AsyncExitStack | None = None
@@ -107,7 +125,6 @@ class Durable(Client):
             ("writers", self._writers, 1),
             ("threads", self._threads, 1),
             ("processes", self._processes, 1),
-            *((f"queues[{queue!r}]", count, 1) for queue, count in self._queues.items()),
         ):
             if type(value) is not int or value < least:
                 raise ConfigurationError(f"Durable: {name} is {value!r}. Give a whole number from {least} up.")
@@ -115,11 +132,18 @@ class Durable(Client):
             raise ConfigurationError(f"Durable: lease is {self._lease} s. Give one second to one hour.")
         if self._drain < 0:
             raise ConfigurationError(f"Durable: drain is {self._drain} s. Give zero or more.")
+        if (fault := fault_of(self._retention)) is not None:
+            raise ConfigurationError(f"Durable: {fault}")
+        kept = self._id_retention
+        if kept is not None and not (isinstance(kept, timedelta) and timedelta(0) <= kept <= LONGEST):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigurationError(
+                f"Durable: id_retention is {kept!r}. Give a timedelta, or None to keep ids for ever."
+            )
         for queue in self._queues:
             check_queue_name(queue)
         if self._on_reminder is not None and not inspect.iscoroutinefunction(self._on_reminder):
             raise ConfigurationError(f"Durable: on_reminder is {self._on_reminder!r}. Give an `async def`.")
-        if self._worker and not self._queues:
+        if self._worker and not self._served:
             raise ConfigurationError(
                 "Durable: a worker without queues would run nothing. Give queues, or worker=False."
             )
@@ -168,7 +192,7 @@ class Durable(Client):
             loop.add_signal_handler(number, stop.set)
         try:
             async with self:
-                log.info("this worker serves %s; it stops on SIGTERM or SIGINT", ", ".join(self._queues))
+                log.info("this worker serves %s; it stops on SIGTERM or SIGINT", ", ".join(self._served))
                 await stop.wait()
                 log.info("this worker drains")
         finally:
@@ -186,18 +210,25 @@ class Durable(Client):
 
     async def _open(self, stack: contextlib.AsyncExitStack) -> None:
         dsn = self._dsn or os.environ.get(DSN_VARIABLE)
+        if dsn is None and self._listener_dsn is not None:
+            raise ConfigurationError(
+                f"Durable: listener_dsn goes with a dsn that leads to a pooler. Give it, or set {DSN_VARIABLE}."
+            )
         if dsn is None:
             from durable.embedded import EmbeddedPostgres  # only here: it is not for every system
 
             dsn = (await stack.enter_async_context(await EmbeddedPostgres.start())).dsn
-        await migrate(dsn)
+        direct = dsn if self._listener_dsn is None else self._listener_dsn
+        dsn = dsn if self._listener_dsn is None else Pooled(dsn)
+        await migrate(direct)
         process = new_token()
         executions = Executions(dsn)
         stack.push_async_callback(executions.close)
         codes = await self._judge_shapes(executions)
+        declared = await self._declare_queues(executions)
         commit = await stack.enter_async_context(_closing_in_time(GroupCommit(dsn, self._writers)))
         channels = [READY, TOLD, FOLLOW, SCHEDULES] if self._worker else []
-        listener = Listener(dsn, process, channels, self._message, self._connected)
+        listener = Listener(direct, process, channels, self._message, self._connected)
         runner = StepRunner(self._codec, threads=self._threads, processes=self._processes)
         stack.callback(runner.close)
         waiter = Waiter(dsn, process, self._runs_here, lambda: POLL_HEALTHY if listener.healthy else POLL_DEAF)
@@ -208,13 +239,15 @@ class Durable(Client):
         )  # what waits for somebody's transaction there must not hold up those who ask
         stack.push_async_callback(patient.close)
         canceller = Canceller(executions, patient, herald)
+        janitor = Janitor(dsn, self._policies(), self._keep_ids)
+        stack.push_async_callback(janitor.close)
         supervisor = None
         if self._worker:
             supervisor = Supervisor(
                 dsn=dsn,
                 process=process,
                 codes=codes,
-                queues=self._queues,
+                queues=self._served,
                 commit=commit,
                 listener=listener,
                 runner=runner,
@@ -226,13 +259,17 @@ class Durable(Client):
                 canceller=canceller,
                 on_left=waiter.ask,
                 definitions=self._definitions,
+                turn_of=self._turn_of,
                 declarations=self._declarations,
                 remind=None if self._on_reminder is None else self._remind,
+                janitor=janitor,
             )
         herald.supervisor = supervisor
         self._running = Parts(
             process=process,
             definitions=self._definitions,
+            queues=self._queues,
+            janitor=janitor,
             codec=self._codec,
             commit=commit,
             births=births(process),
@@ -246,6 +283,8 @@ class Durable(Client):
             payload_bytes_max=self._max_payload,
         )
         stack.callback(self._closed)
+        if declared:
+            herald.queues_changed()
         await stack.enter_async_context(_task(waiter.run(), "durable waiter"))
         await stack.enter_async_context(_task(listener.run(), "durable listener"))
         stack.push_async_callback(listener.flush)
@@ -274,6 +313,54 @@ class Durable(Client):
         rows = await executions.fetch("shape/read", sorted({d.name for d in ours}))
         stored = ((r["shape_id"], r["workflow"], r["version"], msgspec.json.decode(r["tree"])) for r in rows)
         return judged(self._definitions, stored)
+
+    async def _declare_queues(self, executions: Executions) -> bool:
+        """Say what limits the queues that we were given limits for. Returns whether that is new."""
+        if not self._declared:
+            return False
+        queues = [self._queues[name] for name in self._declared]
+        rows = await executions.fetch(
+            "queue/declare",
+            self._declared,
+            [queue.global_concurrency for queue in queues],
+            [queue.rate and queue.rate.count for queue in queues],
+            [queue.rate and queue.rate.per.total_seconds() for queue in queues],
+            [queue.per_key for queue in queues],
+            [queue.max_depth for queue in queues],
+            [queue.keyed for queue in queues],
+            [queue.paused for queue in queues],
+        )
+        for row in rows:
+            if row["changed"]:
+                log.warning(
+                    "the limits of queue %r were declared otherwise before; ours hold from now on", row["queue"]
+                )
+        changed = [row["queue"] for row in rows]
+        if changed:
+            await executions.fetch("queue/count_claims", changed)
+        return bool(changed)
+
+    @property
+    def _keep_ids(self) -> float | None:
+        return None if self._id_retention is None else self._id_retention.total_seconds()
+
+    def _policies(self) -> list[Policy]:
+        """How long what is kept: of a workflow with several versions, as its newest says."""
+        newest = {name: definition for (name, _), definition in sorted(self._definitions.items())}
+        return [
+            Policy(name, status.value, period.total_seconds())
+            for name, definition in newest.items()
+            if (kept := definition.retention or Retention.of(self._retention)) is not None
+            for status, period in kept.periods()
+        ]
+
+    def _turn_of(self, queue: str, definition: Definition, text: str) -> str | None:
+        """With whom an execution takes turns that a schedule starts; with nobody, where its data does not say."""
+        try:
+            return key_of(queue, self._codec.decode(text, definition.input_type), None, self._queues)
+        except DurableError as error:
+            log.error("a schedule of workflow %r starts under no key: %s", definition.name, error)
+            return None
 
     async def _remind(self, row: Row) -> None:
         if self._on_reminder is not None:
@@ -313,6 +400,14 @@ class Durable(Client):
             parts.waiter.look()
             if parts.supervisor is not None:
                 parts.supervisor.look_everywhere()
+
+
+def _queue(name: str, queue: Any) -> Queue:
+    if isinstance(queue, Queue):
+        return queue
+    if type(queue) is not int or not 1 <= queue <= COUNT_MAX:
+        raise ConfigurationError(f"Durable: queues[{name!r}] is {queue!r}. Give a whole number from 1 up, or a Queue.")
+    return Queue(concurrency=queue)
 
 
 @contextlib.asynccontextmanager

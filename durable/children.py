@@ -24,6 +24,7 @@ from durable.ids import execution_uuid
 from durable.model.answers import CHILD, child_end
 from durable.model.definition import UNANNOTATED, Definition
 from durable.model.names import check_name
+from durable.queues import checked_key
 from durable.request import check_priority, check_queue_name, encode_tags, encoded
 
 In = TypeVar("In")
@@ -37,6 +38,7 @@ class Bearing(TypedDict, total=False):
     queue: str | None
     priority: int | None
     tags: Mapping[str, Any] | None
+    turn: str | int | UUID | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +81,10 @@ async def call_workflow(
     """Begin an execution of *workflow* on *data* as a child of this one, and wait for its result.
 
     However often the body runs, it is begun once: its id derives from this execution, the step's path and *ref* (default: the
-    workflow's name; calls of one *ref* in several tasks of one body need different ones). *queue*, *priority* and *tags* are as
-    for `Client.start`. After *timeout*, counted from its beginning, it is cancelled, with compensation, and the call returns
-    *timeout_value*, or raises `WaitTimeout` if none was given. It is cancelled, too, when this execution ends and nobody waits
-    for it any more.
+    workflow's name; calls of one *ref* in several tasks of one body need different ones). *queue*, *priority* and *tags* are
+    as for `Client.start`; *turn* is what is called *key* there. After *timeout*, counted from its beginning, it is cancelled,
+    with compensation, and the call returns *timeout_value*, or raises `WaitTimeout` if none was given. It is cancelled, too,
+    when this execution ends and nobody waits for it any more.
 
     Raises `ChildFailed` when it has not completed. The step's next attempt calls another one. Raises `UnknownWorkflow`,
     `EncodeError`, and `UsageError` outside a step's body. It occupies no slot meanwhile, see `sleep`. If cancelled, the child
@@ -125,16 +127,23 @@ def _births(definition: Definition, data: Any, bearing: Bearing) -> Callable[[st
         raise UsageError(f"a child cannot be begun with {', '.join(sorted(unknown))}. See call_workflow().")
     limit = here.engine.payload_bytes_max if isinstance(here.engine, Client) else None
     tags = bearing.get("tags")
-    queue, priority = bearing.get("queue"), bearing.get("priority")
+    priority = bearing.get("priority")
+    queue = check_queue_name(bearing.get("queue") or definition.queue)
+    turn = bearing.get("turn")
+    if isinstance(here.engine, Client):
+        turn = here.engine.turn_of(queue, data, turn)
+    elif turn is not None:
+        turn = checked_key(turn)
 
     def birth(key: str, failed: int) -> Birth:
         return Birth(
             _id_of(execution_uuid(here.execution_id), here.path, here.life, key, failed),
             definition,
             encoded(data, codec, limit, definition.input_type),
-            check_queue_name(definition.queue if queue is None else queue),
+            queue,
             check_priority(definition.priority if priority is None else priority),
             encode_tags(tags) if tags else None,
+            turn,
         )
 
     return birth

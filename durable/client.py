@@ -11,6 +11,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
+from durable.acting import Acting, check_who
 from durable.authoring import Workflow
 from durable.errors import (
     EncodeError,
@@ -31,6 +32,7 @@ from durable.model.names import check_name
 from durable.model.status import Status
 from durable.paging import PAGE_MAX, check_limit, read_cursor, write_cursor
 from durable.parts import Parts, ended, unknown
+from durable.queueing import Queueing
 from durable.request import encode_tags, encoded, matchable, once_of
 from durable.runtime.listener import READY, TIMER
 from durable.scheduling import Scheduling
@@ -46,7 +48,7 @@ Out = TypeVar("Out")
 OnConflict: TypeAlias = Literal["return", "error"]
 
 
-class Client(Scheduling):
+class Client(Scheduling, Queueing, Acting):
     """The calls of a running engine. `durable.start` and its siblings are these methods on the engine of the loop."""
 
     _parts: Parts | None = None
@@ -169,10 +171,14 @@ class Client(Scheduling):
 
     # --- Act ------------------------------------------------------------------------------------------------------
 
-    async def cancel(self, id: str, reason: str | None = None, *, compensate: bool = False) -> bool:
+    async def cancel(
+        self, id: str, reason: str | None = None, *, compensate: bool = False, by: str | None = None
+    ) -> bool:
         """Cancel an execution, wherever it stands: running steps are cancelled. Nothing is undone, unless *compensate*: then
         the compensations of its completed steps are run, and it ends `compensated` or `compensation_failed`; with nothing to
         undo it ends `cancelled` all the same. Its children are cancelled, too, in the same way and a moment later.
+
+        *by* says who acts; it is kept with the reason, see `list_acts`.
 
         True when this call cancelled it, False when it had ended before, or is being compensated. Raises `UnknownExecution`,
         and `StoreUnavailable` when PostgreSQL does not answer for about eight seconds. If cancelled itself, it may have
@@ -180,7 +186,8 @@ class Client(Scheduling):
         """
         parts = self.parts()
         try:
-            row = await parts.canceller.cancel(execution_uuid(id), reason, compensate=compensate)
+            check_who(by, reason)
+            row = await parts.canceller.cancel(execution_uuid(id), reason, compensate=compensate, by=by)
         except asyncpg.DataError as error:
             raise UsageError(f"the reason of a cancellation cannot be stored: {error}") from error
         if row is None:

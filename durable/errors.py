@@ -82,6 +82,14 @@ class ExecutionEnded(UsageError):
     """The execution has ended: nothing that is sent to it would be read."""
 
 
+class NotRetryable(DurableError):
+    """An execution that has failed cannot go on: it was undone, or its parent was told."""
+
+
+class QueueFull(DurableError):
+    """As many executions of a queue are ready and not running as its `max_depth` allows. Try again later."""
+
+
 class InputRejected(UsageError):
     """An answer is not what was asked for, and the execution waits on. `problems` says what is wrong, by field ("" is the whole
     answer)."""

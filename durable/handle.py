@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, Unpack
 from uuid import UUID
 
 from durable.following import LifeEvent
@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     from durable.client import Client
 
 Out = TypeVar("Out")
+
+
+class Edited(TypedDict, total=False):
+    """What a fork is given in place of what was."""
+
+    data: Any
 
 
 class Handle(Generic[Out]):
@@ -40,9 +46,33 @@ class Handle(Generic[Out]):
         """Where the execution stands now."""
         return (await self._client.get_execution(self.id)).status
 
-    async def cancel(self, reason: str | None = None, *, compensate: bool = False) -> bool:
+    async def cancel(self, reason: str | None = None, *, compensate: bool = False, by: str | None = None) -> bool:
         """See `Client.cancel`."""
-        return await self._client.cancel(self.id, reason, compensate=compensate)
+        return await self._client.cancel(self.id, reason, compensate=compensate, by=by)
+
+    async def pause(self, reason: str | None = None, *, by: str | None = None) -> bool:
+        """See `Client.pause`."""
+        return await self._client.pause(self.id, reason, by=by)
+
+    async def fork(
+        self,
+        *,
+        from_step: str | None = None,
+        new_id: str | None = None,
+        reason: str | None = None,
+        by: str | None = None,
+        **data: Unpack[Edited],
+    ) -> Handle[Any]:
+        """See `Client.fork`."""
+        return await self._client.fork(self.id, from_step=from_step, new_id=new_id, reason=reason, by=by, **data)
+
+    async def retry(self, reason: str | None = None, *, by: str | None = None) -> bool:
+        """See `Client.retry`."""
+        return await self._client.retry(self.id, reason, by=by)
+
+    async def resume(self, reason: str | None = None, *, by: str | None = None) -> bool:
+        """See `Client.resume`."""
+        return await self._client.resume(self.id, reason, by=by)
 
     async def send_event(self, name: str, payload: Any = None, *, dedupe_key: str | None = None) -> bool:
         """See `Client.send_event`."""

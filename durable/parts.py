@@ -4,21 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from durable.authoring import Workflow
 from durable.codec import Codec
-from durable.errors import ExecutionEnded, UnknownExecution, UnknownWorkflow
+from durable.errors import ExecutionEnded, UnknownExecution, UnknownWorkflow, UsageError
 from durable.model.definition import Definition
+from durable.queues import Queue
+from durable.request import key_of
 from durable.runtime.canceller import Canceller
 from durable.runtime.followers import Followers
 from durable.runtime.herald import Herald
+from durable.runtime.janitor import Janitor
 from durable.runtime.listener import Listener
 from durable.runtime.supervisor import Supervisor
 from durable.runtime.waiter import Waiter
 from durable.store.executions import Births, Executions
 from durable.store.group_commit import GroupCommit
+
+if TYPE_CHECKING:
+    from durable.handle import Handle
 
 
 @dataclass(slots=True)
@@ -27,6 +33,8 @@ class Parts:
 
     process: UUID
     definitions: Mapping[tuple[str, int], Definition]
+    queues: Mapping[str, Queue]
+    janitor: Janitor
     codec: Codec
     commit: GroupCommit
     births: Births
@@ -47,6 +55,10 @@ class Calls:
         """The running engine's parts. Raises `EngineNotRunning`."""
         raise NotImplementedError
 
+    def handle_of(self, id: str, execution_id: UUID, result_type: Any, created: bool) -> Handle[Any]:
+        """A handle of this client."""
+        raise NotImplementedError
+
     @property
     def payload_bytes_max(self) -> int:
         """How big encoded input may be."""
@@ -56,6 +68,19 @@ class Calls:
         """What the executions of a workflow give; None when the engine does not know it."""
         definition = self.parts().definitions.get((workflow, version))
         return None if definition is None else definition.output_type
+
+    def turn_of(self, queue: str, data: Any, key: str | int | UUID | None) -> str | None:
+        """With whom a child takes turns in its queue, as far as this worker knows that queue. Raises `UsageError`."""
+        parts = self.parts()
+        found = key_of(queue, data, key, parts.queues)
+        keyed = parts.supervisor is not None and queue in parts.supervisor.keyed
+        if found is None and keyed:
+            raise UsageError(
+                f"what is in queue {queue!r} takes turns by key. Give this engine the Queue(key=...) too, or the call a turn=."
+            )
+        if key is not None and not keyed:
+            raise UsageError(f"queue {queue!r} has no keys, so that turn={key!r} would change nothing.")
+        return found
 
     def definition_of(self, workflow: Workflow[Any, Any]) -> Definition:
         """What the engine knows *workflow* as. Raises `UnknownWorkflow`."""

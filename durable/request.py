@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
+from uuid import UUID
 
 from durable.codec import Codec
 from durable.errors import EncodeError, PayloadTooLarge, UsageError
 from durable.ids import execution_uuid, given_name, new_id, new_token
 from durable.model.definition import UNANNOTATED, Definition
 from durable.model.names import check_name
-from durable.runtime.listener import HELD, TIMER
+from durable.queues import Queue, checked_key
+from durable.runtime.listener import HELD, QUEUES, TIMER
 from durable.store.executions import NewExecution
 from durable.timing import DURATION_MAX
 
@@ -29,6 +31,7 @@ class Options:
     delay: timedelta | None = None
     scheduled_at: datetime | None = None
     tags: Mapping[str, Any] | None = None
+    key: str | int | UUID | None = None
 
     @property
     def put_off(self) -> bool:
@@ -37,16 +40,26 @@ class Options:
 
 
 def new_execution(
-    definition: Definition, data: Any, id: str | None, options: Options, codec: Codec, payload_bytes_max: int
+    definition: Definition,
+    data: Any,
+    id: str | None,
+    options: Options,
+    codec: Codec,
+    payload_bytes_max: int,
+    queues: Mapping[str, Queue],
 ) -> NewExecution:
     """The row of an execution to be started. Raises `EncodeError`, `PayloadTooLarge` and `UsageError`."""
-    return execution_of(definition, encoded(data, codec, payload_bytes_max, definition.input_type), id, options)
+    text = encoded(data, codec, payload_bytes_max, definition.input_type)
+    return execution_of(definition, text, id, options, lambda queue: key_of(queue, data, options.key, queues))
 
 
-def execution_of(definition: Definition, text: str, id: str | None, options: Options) -> NewExecution:
-    """The same, of input that is JSON text already."""
+def execution_of(
+    definition: Definition, text: str, id: str | None, options: Options, turn_in: Callable[[str], str | None]
+) -> NewExecution:
+    """The same, of input that is JSON text already; *turn_in* says whose turn it takes in a queue."""
     _check_times(options.delay, options.scheduled_at)
     priority = check_priority(definition.priority if options.priority is None else options.priority)
+    queue = check_queue_name(definition.queue if options.queue is None else options.queue)
     return NewExecution(
         execution_id=new_id() if id is None else execution_uuid(id),
         name=None if id is None else given_name(id),
@@ -54,7 +67,7 @@ def execution_of(definition: Definition, text: str, id: str | None, options: Opt
         shape_id=definition.shape,
         workflow=definition.name,
         version=definition.version,
-        queue=check_queue_name(definition.queue if options.queue is None else options.queue),
+        queue=queue,
         priority=priority,
         tags=encode_tags(options.tags) if options.tags else None,
         input=text,
@@ -62,7 +75,15 @@ def execution_of(definition: Definition, text: str, id: str | None, options: Opt
         delay=None if options.delay is None else options.delay.total_seconds(),
         timeout=None if definition.timeout is None else definition.timeout.total_seconds(),
         chosen_id=id is not None,
+        key=turn_in(queue),
     )
+
+
+def key_of(queue: str, data: Any, key: str | int | UUID | None, queues: Mapping[str, Queue]) -> str | None:
+    """Whose turn an execution takes: *key*, or what its queue says of *data*. Raises `UsageError`."""
+    if key is not None:
+        return checked_key(key)
+    return queues[queue].key_of(queue, data) if queue in queues else None
 
 
 def encoded(data: Any, codec: Codec, payload_bytes_max: int | None, kind: Any = UNANNOTATED) -> str:
@@ -116,9 +137,10 @@ def check_priority(priority: int) -> int:
 
 def check_queue_name(queue: str) -> str:
     """Return *queue*, or raise `UsageError`: names travel in notifications, joined by commas."""
-    if not queue or len(queue) > 200 or "," in queue or "\0" in queue or queue in (TIMER, HELD):
+    if not queue or len(queue) > 200 or "," in queue or "\0" in queue or queue in (TIMER, HELD, QUEUES):
         raise UsageError(
-            f"{queue!r} cannot be the name of a queue. Give 1 to 200 characters without comma, not {TIMER!r}, not {HELD!r}."
+            f"{queue!r} cannot be the name of a queue. Give 1 to 200 characters without comma, "
+            f"not {TIMER!r}, {HELD!r} or {QUEUES!r}."
         )
     return queue
 

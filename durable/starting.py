@@ -13,7 +13,7 @@ import asyncpg
 
 from durable.authoring import Workflow
 from durable.engine.journal import History, Subject
-from durable.errors import EncodeError, IdConflict, UsageError
+from durable.errors import EncodeError, IdConflict, QueueFull, UsageError
 from durable.handle import Handle
 from durable.ids import new_token, shown_id
 from durable.model.definition import Definition
@@ -32,10 +32,6 @@ OnConflict: TypeAlias = Literal["return", "error"]
 class Starting(Calls):
     """Starts executions."""
 
-    def handle_of(self, id: str, execution_id: UUID, result_type: Any, created: bool) -> Handle[Any]:
-        """A handle of this client."""
-        raise NotImplementedError
-
     async def start(
         self,
         workflow: Workflow[In, Out],
@@ -47,6 +43,7 @@ class Starting(Calls):
         delay: timedelta | None = None,
         scheduled_at: datetime | None = None,
         tags: Mapping[str, Any] | None = None,
+        key: str | int | UUID | None = None,
         connection: asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any] | None = None,
         notify: bool = True,
         on_conflict: OnConflict = "return",
@@ -54,24 +51,26 @@ class Starting(Calls):
         """Start an execution of *workflow* on *data*. When it returns, the execution is durable and will be run.
 
         *id* may be any string; the same id starts once, and a second start returns the existing execution (or raises
-        `IdConflict` with ``on_conflict="error"``, or when it is another workflow's). *queue* and *priority* (higher
-        first) override the workflow's. *delay* or *scheduled_at* (aware) put the beginning off. *tags* are JSON values by
-        which lists can be filtered. With *connection*, an asyncpg connection in a transaction of yours, the start is
-        part of that transaction; *notify* tells workers with its commit, else they find it by polling.
+        `IdConflict` with ``on_conflict="error"``, or when it is another workflow's). *queue* and *priority* (higher first)
+        override the workflow's. *delay* or *scheduled_at* (aware) put the beginning off. *tags* are JSON values by which
+        lists can be filtered. *key* says whose turn it takes, in a queue with keys whose ``Queue(key=...)`` does not say so
+        itself. With *connection*, an asyncpg connection in a transaction of yours, the start is part of that transaction;
+        *notify* tells workers with its commit, else they find it by polling.
 
-        Raises `EngineNotRunning`, `UnknownWorkflow`, `EncodeError`, `PayloadTooLarge`, `IdConflict`, `UsageError`. While
-        PostgreSQL is away it waits (with *connection* it raises what asyncpg raises). If cancelled, the execution may have
-        been started: give it an *id* to be sure.
+        Raises `EngineNotRunning`, `UnknownWorkflow`, `EncodeError`, `PayloadTooLarge`, `IdConflict`, `QueueFull`,
+        `UsageError`. While PostgreSQL is away it waits (with *connection* it raises what asyncpg raises). If cancelled, the
+        execution may have been started: give it an *id* to be sure.
         """
         parts = self.parts()
         definition = self.definition_of(workflow)
-        options = Options(queue, priority, delay, scheduled_at, tags)
-        new = new_execution(definition, data, id, options, parts.codec, parts.payload_bytes_max)
+        options = Options(queue, priority, delay, scheduled_at, tags, key)
+        new = new_execution(definition, data, id, options, parts.codec, parts.payload_bytes_max, parts.queues)
         if connection is not None:
             row = await start_in(connection, new, parts.process)  # type: ignore[arg-type]
             if notify and row["created"]:
                 message = TIMER if row["due_in"] is not None else new.queue
                 await notify_in(connection, READY, message)  # type: ignore[arg-type]
+            _check_refused(new, row)
             created = bool(row["created"]) or self._existing(new, row["existing_workflow"], on_conflict)
         elif self._begins_here(parts, definition, new, options):
             created = await self._begin_here(parts, definition, new, on_conflict)
@@ -91,6 +90,7 @@ class Starting(Calls):
         delay: timedelta | None = None,
         scheduled_at: datetime | None = None,
         tags: Mapping[str, Any] | None = None,
+        key: str | int | UUID | None = None,
         on_conflict: OnConflict = "return",
     ) -> list[Handle[Out]]:
         """Start many executions of one workflow, in order, with few statements. See `start`.
@@ -103,9 +103,9 @@ class Starting(Calls):
         if ids is not None and len(ids) != len(data):
             raise UsageError(f"start_many was given {len(data)} items and {len(ids)} ids. Give one id for each item.")
         named = ids if ids is not None else [None] * len(data)
-        options = Options(queue, priority, delay, scheduled_at, tags)
+        options = Options(queue, priority, delay, scheduled_at, tags, key)
         news = [
-            new_execution(definition, item, id, options, parts.codec, parts.payload_bytes_max)
+            new_execution(definition, item, id, options, parts.codec, parts.payload_bytes_max, parts.queues)
             for item, id in zip(data, named, strict=True)
         ]
         writes = [parts.commit.write(parts.births.of(new), new.execution_id, new.row(), len(new.input)) for new in news]
@@ -143,7 +143,7 @@ class Starting(Calls):
             # Whatever became of the caller meanwhile: what was claimed at birth must be run, or its slot be given back.
             supervisor.under_way.discard(token)
             row = None if done.cancelled() or done.exception() is not None else done.result()
-            if row is None or not row["created"] or not supervisor.can_use(epoch):
+            if row is None or not row["claimed"] or not supervisor.can_use(epoch):
                 supervisor.unreserve(new.queue)
                 return
             subject = Subject(
@@ -157,8 +157,12 @@ class Starting(Calls):
 
         write.add_done_callback(born)
         row = await _refusable(asyncio.shield(write))
-        if row["created"]:
+        _check_refused(new, row)
+        if row["claimed"]:
             return True
+        if row["created"]:  # in a queue that has got limits since we looked
+            supervisor.queues_changed()
+            return await self._started(parts, new, row, on_conflict)
         created = await self._recognised(parts, new, row, on_conflict)
         if created:  # by a first try whose reply was lost: the claim that it made is nobody's here
             await supervisor.release_stray(new.execution_id, token)
@@ -166,6 +170,7 @@ class Starting(Calls):
 
     async def _started(self, parts: Parts, new: NewExecution, row: Row, on_conflict: OnConflict) -> bool:
         """Settle a start that was written: tell the workers of a new execution, and the caller of an old one."""
+        _check_refused(new, row)
         created = bool(row["created"]) or await self._recognised(parts, new, row, on_conflict)
         if created:
             if row["due_in"] is None:
@@ -203,3 +208,21 @@ async def _refusable(write: asyncio.Future[Row | None]) -> Row:
         raise EncodeError(f"PostgreSQL cannot store this start: {error}") from error
     assert row is not None, "a start always answers"
     return row
+
+
+def _check_refused(new: NewExecution, row: Row) -> None:
+    match row["refused"]:
+        case "full":
+            raise QueueFull(f"queue {new.queue!r} is full: its max_depth is reached. Try again later, or raise it.")
+        case "key":
+            raise UsageError(
+                f"what is in queue {new.queue!r} takes turns by key. "
+                "Give this engine the Queue(key=...) too, or the start a key=."
+            )
+        case "no_key":
+            raise UsageError(
+                f"queue {new.queue!r} has no keys, so that key={new.key!r} would change nothing. "
+                f"Give it some: Durable(..., queues={{{new.queue!r}: Queue(per_key=...)}})."
+            )
+        case _:
+            pass

@@ -71,9 +71,9 @@ class Execution(msgspec.Struct, frozen=True):
     """An execution as it stood when it was asked for. `input` and `result` are in JSON form, `parent` is the execution that has
     started it.
 
-    `wake_at` is until when it sleeps, `waits_for` what wakes it before: names of events, and ``input:<name>``. `hold`
-    is "definition" when the code of the workers that looked at it cannot go on with it, as `hold_reason` says: it goes on when
-    a worker comes whose code can.
+    `wake_at` is until when it sleeps, `waits_for` what wakes it before: names of events, and ``input:<name>``. `hold` is
+    "paused" when somebody has paused it, as `hold_reason` says, and "definition" when the code of the workers that looked at
+    it cannot go on with it, as `hold_reason` says: it goes on when a worker comes whose code can.
     """
 
     id: str
@@ -175,7 +175,8 @@ def execution_from(row: Row, codec: Codec) -> Execution:
 
 def steps_from(journal: Sequence[Row], codec: Codec) -> list[StepView]:
     """A journal as steps, in the order in which they began to be recorded."""
-    failing = next((row["seq"] for row in journal if row["kind"] == "failing"), None)
+    about = [row for row in journal if row["kind"] in ("failing", "retried")]  # an ending that was retried is none
+    failing = about[-1]["seq"] if about and about[-1]["kind"] == "failing" else None
     by_path: dict[str, list[Row]] = {}
     for row in journal:
         if row["path"]:  # what stands nowhere is about the whole

@@ -14,6 +14,7 @@ from durable.authoring.options import WorkflowOptions
 from durable.authoring.workflow import In, Out, Workflow
 from durable.errors import DefinitionError
 from durable.model.definition import Block, Function, Step
+from durable.model.retention import Retention
 from durable.model.retry import Retry
 from durable.model.scheduled import ScheduleOption
 from durable.model.signature import is_async, name_of
@@ -66,6 +67,7 @@ def workflow(
     timeout: timedelta | None = None,
     retry: Retry | None = None,
     priority: int = 0,
+    retention: Retention | timedelta | None = None,
     on_failure: Function | None = None,
     schedule: ScheduleOption | None = None,
 ) -> Any:
@@ -85,6 +87,7 @@ def workflow(
             timeout=timeout,
             retry=retry,
             priority=priority,
+            retention=retention,
             on_failure=on_failure,
             schedule=schedule,
         )

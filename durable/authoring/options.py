@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias, TypedDict, TypeVar
 
 from durable.model.definition import CompensateOn, Function
 from durable.model.results import ArmResults, ItemResults
+from durable.model.retention import Retention
 from durable.model.retry import Retry
 from durable.model.scheduled import ScheduleOption
 
@@ -33,6 +34,7 @@ class WorkflowOptions(TypedDict, total=False):
     timeout: timedelta | None
     retry: Retry | None
     priority: int
+    retention: Retention | timedelta | None
     on_failure: Function | None
     schedule: ScheduleOption | None
 

@@ -25,16 +25,24 @@ from durable.authoring.options import F, RunOptions
 from durable.errors import DefinitionError
 from durable.model import signature
 from durable.model.check import check
-from durable.model.definition import UNANNOTATED, Block, Definition, Function
+from durable.model.definition import UNANNOTATED, Block, Definition, Function, Source
 from durable.model.fingerprint import fingerprint, shape_of
 from durable.model.graph import Graph, graph_of
 from durable.model.inference import infer
 from durable.model.pieces import check_options
+from durable.model.retention import Retention, fault_of
 from durable.model.retry import Retry
 from durable.model.scheduled import ScheduleOption, scheduled
 
 In = TypeVar("In", default=Any)
 Out = TypeVar("Out", default=Any)
+
+
+def check_retention(given: Any, source: Source, name: str) -> Retention | None:
+    """What was given, in one form. Raises `DefinitionError`."""
+    if (fault := fault_of(given)) is not None:
+        raise DefinitionError(f"{source}: workflow {name!r}: {fault}")
+    return Retention.of(given)
 
 
 class Workflow(BlockBuilder, Generic[In, Out]):
@@ -43,10 +51,12 @@ class Workflow(BlockBuilder, Generic[In, Out]):
     *timeout* is a deadline for the whole execution, counted from when it is due to begin. It also strikes while the execution
     waits; one that waits for a free slot ends when it is its turn, without running anything. *retry* is for steps without one
     of their own; the default is a single attempt. Executions of higher *priority* begin first within their *queue*.
-    *on_failure* is a function that is run when an execution has failed, after what had to be undone was undone; it gets the
-    execution's input, and ``context().failure``. If it fails itself, that is recorded, and the execution ends as it would
-    have ended. *schedule* starts it by itself: a rule, `Cron` or `Every`, or `Scheduled`, which also says on what data;
-    workers that have this workflow keep to it. Raises `DefinitionError`, with file and line, for a value that cannot be kept.
+    *retention* is how long they are kept after their end: a duration, or a `Retention` by status; without one, as long as the
+    engine says. *on_failure* is a function that is run when an execution has failed, after what had to be undone was undone;
+    it gets the execution's input, and ``context().failure``. If it fails itself, that is recorded, and the execution ends as
+    it would have ended. *schedule* starts it by itself: a rule, `Cron` or `Every`, or `Scheduled`, which also says on what
+    data; workers that have this workflow keep to it. Raises `DefinitionError`, with file and line, for a value that cannot be
+    kept.
     """
 
     def __init__(
@@ -58,6 +68,7 @@ class Workflow(BlockBuilder, Generic[In, Out]):
         timeout: timedelta | None = None,
         retry: Retry | None = None,
         priority: int = 0,
+        retention: Retention | timedelta | None = None,
         on_failure: Function | None = None,
         schedule: ScheduleOption | None = None,
     ) -> None:
@@ -72,6 +83,7 @@ class Workflow(BlockBuilder, Generic[In, Out]):
             timeout=timeout,
             retry=Retry() if retry is None else retry,
             schedule=scheduled(schedule, f'workflow "{name}" ({source_of(frame)})'),
+            retention=check_retention(retention, source_of(frame), name),
         )
         check_options(head)
         super().__init__(Root(head, frame.f_globals), f"the workflow ({head.source})")

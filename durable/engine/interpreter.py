@@ -166,6 +166,7 @@ class Interpreter:
         """Run the nodes of *block* on *value*. With *hold*, the last record may stay pending: the caller writes it."""
         nodes = block.nodes
         final = len(nodes) - 1
+        forked = None if prefix else self.subject.history.forked
         visits: dict[str, int] | None = None  # counted once there was a Goto: until then each node is visited once
         position = 0
         while position <= final:
@@ -174,6 +175,8 @@ class Interpreter:
             if visits is not None:
                 name = _visit(node, prefix, visits)
             path, last = prefix + name, hold and position == final
+            if forked is not None and path in forked:
+                value = Value(forked[path].value or "null", forked[path].seq)
             if isinstance(node, Step):  # most are: each frame less is felt at every write
                 done = await self.step(node, path, value, strand, last)
             else:
@@ -269,18 +272,19 @@ class Interpreter:
     ) -> Record | Blocked:
         """Try a step until it succeeds; its record is not written yet. Raises `NodeFailed` when it is not tried again."""
         attempt = len(past.failures) + 1
-        if past.failures and (blocked := await self._retry_pause(past.failures[-1].delay or 0.0, None, strand)):
+        waits = len(past.failures) > past.forgiven
+        if waits and (blocked := await self._retry_pause(past.failures[-1].delay or 0.0, None, strand)):
             return blocked
         retry = step.retry or self.definition.retry
         while True:
             self.refuse_killers(path, attempt)
-            tried = await self._attempt(step, path, value, strand, attempt, retry.max_attempts)
+            tried = await self._attempt(step, path, value, strand, attempt, past.forgiven + retry.max_attempts)
             if isinstance(tried, Blocked):
                 return tried
             record, error = tried
             if error is None:
                 return record
-            delay = retry.next_delay(attempt, error, random.uniform(-1, 1))
+            delay = retry.next_delay(attempt - past.forgiven, error, random.uniform(-1, 1))
             if delay is None:
                 raise NodeFailed(record.failure, record)
             record.delay = delay.total_seconds()

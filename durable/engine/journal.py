@@ -7,7 +7,7 @@ decoded by each step for itself, and never stored twice.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal, Protocol, TypeAlias
 from uuid import UUID
@@ -38,6 +38,8 @@ Kind: TypeAlias = Literal[
     "answered",
     "expired",
     "continued",
+    "retried",
+    "forked",
 ]
 """What a record says: a node's result or failure; that a step which may have to be undone was begun; the case a branch has
 chosen; the items of a foreach; the data after an iteration of a loop; why the execution has failed and is being ended; and of
@@ -59,7 +61,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Birth:
-    """A child that is begun. `input` and `tags` are JSON text."""
+    """A child that is begun. `input` and `tags` are JSON text; `turn` is with whom it takes turns in its queue."""
 
     execution_id: UUID
     definition: Definition
@@ -67,6 +69,7 @@ class Birth:
     queue: str
     priority: int
     tags: str | None = None
+    turn: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,17 +128,18 @@ class Record:
 @dataclass(slots=True)
 class Past:
     """What is recorded at one path. `note` is what is neither result nor failure: a node has one kind of it. `effects` are
-    those of the body, by their keys."""
+    those of the body, by their keys. `forgiven` is how many failures came before somebody had the execution retried."""
 
     completed: Record | None = None
     failures: tuple[Record, ...] = ()
+    forgiven: int = 0
     note: Record | None = None
     effects: dict[str, list[Record]] | None = None
 
     @property
     def final(self) -> Record | None:
         """The failure after which nothing was tried again."""
-        last = self.failures[-1] if self.failures else None
+        last = self.failures[-1] if len(self.failures) > self.forgiven else None
         return last if last is not None and last.delay is None else None
 
     def records(self) -> Iterator[Record]:
@@ -151,16 +155,18 @@ class Past:
 
 class History:
     """Everything recorded in one execution, by path. `failing` says that it has failed and is being ended; `pinned` is the
-    data that compensations will need, by the numbers of the records that hold it; `open` are the waits that have asked people,
-    begun a child, or listen for what is in events, and have no answer, by path and key. `begun_afresh` is the record that it
-    was, whose number of times is its `life`."""
+    data that compensations will need, by the numbers of the records that hold it; `open` are the waits that have asked
+    people, begun a child, or listen for what is in events, and have no answer, by path and key. `begun_afresh` is the record
+    that it was, whose number of times is its `life`. `forked` is what nodes are given, by path, in place of the data that
+    comes to them."""
 
-    __slots__ = ("_inside", "begun_afresh", "by_path", "failing", "next_seq", "open", "pinned")
+    __slots__ = ("_inside", "begun_afresh", "by_path", "failing", "forked", "next_seq", "open", "pinned")
 
     def __init__(self, records: Sequence[Record] = ()) -> None:
         self.by_path: dict[str, Past] = {}
         self.failing: Record | None = None
         self.begun_afresh: Record | None = None
+        self.forked: dict[str, Record] | None = None
         self.next_seq = 1
         self.pinned: dict[int, str] = {}
         self.open: dict[tuple[str, str], Record] = {}
@@ -170,7 +176,7 @@ class History:
         if records:
             wanted = {record.data_seq for record in records}
             for record in records:
-                if record.seq in wanted and record.value is not None:
+                if (record.seq in wanted or record.kind == "forked") and record.value is not None:
                     self.pinned[record.seq] = record.value
                 self.add(record)
 
@@ -186,6 +192,13 @@ class History:
             self.by_path.clear()
             self._inside.clear()
             self.open.clear()
+            return
+        if record.kind == "forked":
+            if record.target is not None and record.value is not None:
+                self.forked = {**(self.forked or {}), record.target: record}
+            return
+        if record.kind == "retried":
+            self._forgive()
             return
         past = self.by_path.get(record.path)
         if past is None:
@@ -206,6 +219,20 @@ class History:
             past.failures += (record,)
         else:
             past.note = record
+
+    def _forgive(self) -> None:
+        """It has failed, and goes on all the same: what failed is tried anew, and what was waited for in vain is waited for
+        anew. Of its ending nothing is left."""
+        if self.failing is not None:
+            ending = self.failing.seq
+            self.failing = None
+            begun = {path: next(past.records(), None) for path, past in self.by_path.items()}
+            self.forget([path for path, first in begun.items() if first is not None and first.seq > ending])
+        self.open.clear()
+        for past in self.by_path.values():
+            past.forgiven = len(past.failures)
+            if past.completed is None and past.effects is not None:
+                past.effects = {key: _voided(records) for key, records in past.effects.items()}
 
     def is_over(self, path: str) -> bool:
         """Whether *path* is inside a node that has its result, or an iteration that is over: nothing there is walked again."""
@@ -281,6 +308,13 @@ class History:
             if known:
                 break
             path = outer
+
+
+def _voided(records: list[Record]) -> list[Record]:
+    """What is left of an effect that has no answer: that it was tried. It holds in no attempt."""
+    if records[-1].kind in ("answered", "ran"):
+        return records
+    return [replace(record, attempt=0, error=record.error or "{}") for record in records]
 
 
 def _iteration_of(path: str) -> str | None:

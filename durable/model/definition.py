@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal, TypeAlias
 
+from durable.model.retention import Retention
 from durable.model.retry import Retry
 from durable.model.scheduled import Scheduled
 
@@ -240,5 +241,6 @@ class Definition:
     priority: int = 0
     timeout: timedelta | None = None
     retry: Retry = field(default_factory=Retry)
+    retention: Retention | None = None
     on_failure: Step | None = None
     schedule: Scheduled | None = None

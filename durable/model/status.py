@@ -46,6 +46,7 @@ class Change(StrEnum):
     BEGIN_ENDING = "begin_ending"
     PUT_OFF_ENDING = "put_off_ending"
     FINISH_ENDING = "finish_ending"
+    RETRY = "retry"
 
 
 _Statuses: TypeAlias = frozenset[Status]
@@ -66,6 +67,8 @@ TRANSITIONS: dict[Change, tuple[_Statuses, _Statuses]] = {
         _ONLY({Status.COMPENSATING}),
         _ONLY({Status.FAILED, Status.COMPENSATED, Status.COMPENSATION_FAILED}),
     ),
+    # Somebody wants it so. What was undone is not done again: that is for a new execution.
+    Change.RETRY: (_ONLY({Status.FAILED}), _ONLY({Status.PENDING})),
 }
 
 

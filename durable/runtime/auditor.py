@@ -60,6 +60,8 @@ class Auditor:
             owned = self._owned.get(row["execution_id"])
             if owned is not None and row["undo"] is not None:
                 owned.ask_to_undo(row["undo"])
+            if owned is not None:
+                owned.paused = bool(row["paused"])
             if owned is not None and row["mail"] > owned.inbox.seen:
                 await owned.fetch_mail(row["mail"])
         strays = {

@@ -11,7 +11,7 @@ from durable.model.status import Change, Status, stored_sources
 from durable.runtime.herald import Herald
 from durable.runtime.owned import Ended
 from durable.store.connection import Link, Row
-from durable.store.executions import Executions
+from durable.store.executions import Executions, Note
 from durable.store.queries import load
 
 log = logging.getLogger("durable.runtime")
@@ -32,15 +32,17 @@ class Canceller:
         self._doomed = asyncio.Event()
 
     async def cancel(
-        self, execution_id: UUID, reason: str | None, *, compensate: bool, doomed: bool = False
+        self, execution_id: UUID, reason: str | None, *, compensate: bool, doomed: bool = False, by: str | None = None
     ) -> Row | None:
-        """Cancel, or with *compensate* ask to undo, and tell whom it concerns. None when there is no such execution. Raises
-        `asyncpg.DataError` for a reason that cannot be stored, and `StoreUnavailable`."""
+        """Cancel, or with *compensate* ask to undo, and tell whom it concerns. *by* is who asked for it, if it is not
+        *doomed*. None when there is no such execution. Raises `asyncpg.DataError` for a reason that cannot be stored, and
+        `StoreUnavailable`."""
         executions = self._patient if doomed else self._executions
+        note = None if doomed else Note(by, compensate)
         if compensate:
-            acted = await executions.request_undo(execution_id, new_token(), reason or "", self._sources)
+            acted = await executions.request_undo(execution_id, new_token(), reason or "", self._sources, note)
         else:
-            acted = await executions.cancel(execution_id, new_token(), reason, self._sources)
+            acted = await executions.cancel(execution_id, new_token(), reason, self._sources, note)
         if acted is None:
             return None
         row, family = acted

@@ -15,6 +15,7 @@ from uuid import UUID
 from durable.ids import new_token
 from durable.store.claims import Claimable, Want, read_journals, read_messages, take
 from durable.store.connection import AGAIN, LOST, Link, Row, backoff, log_lost
+from durable.store.queries import load
 
 log = logging.getLogger("durable.runtime")
 
@@ -25,13 +26,15 @@ QUARTER = 4
 @dataclass(slots=True)
 class Lane:
     """A queue as this worker sees it. `backlog` is true while the last claim found as much as it asked for; `held`, until we
-    have looked whether there are held executions that this worker can go on with."""
+    have looked whether there are held executions that this worker can go on with. `limited`: how much of it may run is granted
+    to all workers together."""
 
     name: str
     concurrency: int
     in_flight: int = 0
     backlog: bool = True
     held: bool = True
+    limited: bool = False
 
     @property
     def free(self) -> int:
@@ -70,6 +73,8 @@ class Claimer:
         self._under_way = under_way
         self._poll_seconds = poll_seconds
         self._nudged = asyncio.Event()
+        self._limits_changed = True
+        self.keyed: frozenset[str] = frozenset()  # the queues in which keys take turns
         self._claimed_at = 0.0
         self._stopping = False
 
@@ -84,6 +89,11 @@ class Claimer:
         else:
             return
         self._nudged.set()
+
+    def limits_changed(self) -> None:
+        """Limits of queues may be others than we know."""
+        self._limits_changed = True
+        self.nudge()
 
     def slot_freed(self, lane: Lane) -> None:
         """A slot is free: worth a look while more is waiting."""
@@ -107,8 +117,11 @@ class Claimer:
                         await self._nudged.wait()
                 except TimeoutError:
                     self.nudge(held=True)
+                    self._limits_changed = True
                     poll_at = loop.time() + self._poll_seconds()
                 self._nudged.clear()
+                if self._limits_changed:
+                    await self._read_limits()
                 wants = self._wants()
                 if wants and all(
                     want.count * QUARTER < self._lanes[queue].concurrency for queue, want in wants.items()
@@ -120,6 +133,14 @@ class Claimer:
                     self._claimed_at = loop.time()
         finally:
             await self._link.close()
+
+    async def _read_limits(self) -> None:
+        self._limits_changed = False
+        rows = await self._link.fetch_surely(load("queue/limits"))
+        limited = {row["queue"] for row in rows if row["limited"]}
+        self.keyed = frozenset(row["queue"] for row in rows if row["keyed"])
+        for lane in self._lanes.values():
+            lane.limited = lane.name in limited
 
     def _wants(self) -> dict[str, Want]:
         return {
@@ -141,13 +162,18 @@ class Claimer:
             for row in rows:
                 found[row["queue"]] += 1
                 self._lanes[row["queue"]].held |= row["held_by"] is not None  # there may be more
+            short = [queue for queue, want in wants.items() if self._lanes[queue].limited and found[queue] < want.count]
+            limits = await self._look_again(short) if short else {}
             for queue, want in wants.items():
                 lane = self._lanes[queue]
                 lane.in_flight -= want.count - found[queue]
                 # A nudge that came meanwhile may speak of rows that the claim did not see: it keeps its word.
                 if not self._nudged.is_set():
-                    lane.backlog = found[queue] >= want.count or lane.held
+                    lane.backlog = found[queue] >= want.count or lane.held or limits.get(queue, False)
             for row in rows:
+                if row["parked"]:
+                    self._lanes[row["queue"]].in_flight -= 1  # it is paused: found, but not taken
+                    continue
                 try:
                     past = Past(journals.get(row["execution_id"], []), messages.get(row["execution_id"], []))
                     self._on_claimed(identity[1], token, row, past)
@@ -157,8 +183,17 @@ class Claimer:
                     self._lanes[row["queue"]].in_flight -= 1
         finally:
             self._under_way.discard(token)
-        if any(lane.backlog and lane.free > 0 for lane in self._lanes.values()):
+        # What is only held up by limits waits for a slot of another worker, or for time: both nudge.
+        if any(lane.backlog and lane.free > 0 and not limits.get(lane.name) for lane in self._lanes.values()):
             self._nudged.set()
+
+    async def _look_again(self, queues: list[str]) -> dict[str, bool]:
+        """Whether more is ready in *queues* than their limits allow now. Sees to it that they are looked at again in time."""
+        rows = await self._link.fetch_surely(load("queue/next"), queues, self._claimable.shapes)
+        for row in rows:
+            if row["next_in"] is not None and row["more"]:
+                asyncio.get_running_loop().call_later(row["next_in"] + GAP, self.nudge, row["queue"])
+        return {row["queue"]: row["more"] for row in rows}
 
     async def _take(
         self, identity: tuple[UUID, int], token: UUID, wants: dict[str, Want]
@@ -171,9 +206,9 @@ class Claimer:
                 rows = await take(
                     self._link, identity[0], token, wants, self._claimable, self._suspects(), again=attempt > 0
                 )
-                begun = [row["execution_id"] for row in rows if row["begun"]]
+                begun = [row["execution_id"] for row in rows if row["begun"] and not row["parked"]]
                 journals = await read_journals(self._link, begun)
-                sent = [row["execution_id"] for row in rows if row["mail"]]
+                sent = [row["execution_id"] for row in rows if row["mail"] and not row["parked"]]
                 return rows, journals, await read_messages(self._link, sent)
             except (*LOST, *AGAIN) as error:
                 attempt += 1

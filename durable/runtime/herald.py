@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from durable.runtime.listener import ENDED, READY, SCHEDULES, TIMER, TOLD, Listener, channel_of
+from durable.runtime.listener import ENDED, QUEUES, READY, SCHEDULES, TIMER, TOLD, Listener, channel_of
 from durable.runtime.owned import Ended
 
 if TYPE_CHECKING:
@@ -58,6 +58,12 @@ class Herald:
             self.supervisor.deliver_posted()
         else:
             self._listener.send(READY, TIMER)
+
+    def queues_changed(self) -> None:
+        """Limits of queues were changed."""
+        if self.supervisor is not None:
+            self.supervisor.queues_changed()
+        self._listener.send(READY, QUEUES)
 
     def doomed(self) -> None:
         """Something is to be cancelled."""

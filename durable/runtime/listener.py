@@ -22,6 +22,7 @@ log = logging.getLogger("durable.runtime")
 
 READY = "durable_ready"  # payload: the names of queues in which something became ready, or one of:
 TIMER = "*"  # some execution was put to sleep by a process that keeps no time
+QUEUES = "!"  # limits of queues were changed
 HELD = "?"  # some execution was held by a process whose code cannot go on with it
 
 TOLD = "durable_told"  # payload: ids of executions whose owner is to ask: cancelled, to be undone, or with mail

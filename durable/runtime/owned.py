@@ -227,6 +227,7 @@ class Owned:
         "inbox",
         "interrupted",
         "parent_id",
+        "paused",
         "queue",
         "started",
         "streamed",
@@ -266,6 +267,7 @@ class Owned:
         self.called = called
         self.streamed: deque[Write] = deque()  # what was told and may not be durable yet
         self.suspect = False
+        self.paused = False  # nothing new may begin; what runs comes to its end
         self.started = False
         self.concluding = False
         self.interrupted: Interrupted | None = None
@@ -276,6 +278,8 @@ class Owned:
         """See `Journal`."""
         if self.interrupted is not None:  # the body swallowed its cancellation
             raise Interruption(f"execution {self.subject.execution_id!r} was stopped: {self.interrupted.value}")
+        if self.paused and self.subject.history.failing is None:
+            raise Interruption(f"execution {self.subject.execution_id!r} is paused")
         self.supervisor.may_begin()
 
     def stopping(self) -> bool:
@@ -453,7 +457,7 @@ def _child(birth: Birth) -> tuple[Any, ...]:
     definition = birth.definition
     timeout = None if definition.timeout is None else definition.timeout.total_seconds()
     named = (birth.execution_id, definition.shape, definition.name, definition.version)
-    return *named, birth.queue, birth.priority, birth.tags, birth.input, timeout
+    return *named, birth.queue, birth.priority, birth.tags, birth.input, timeout, birth.turn
 
 
 def _array(names: Iterable[str]) -> str:

@@ -81,9 +81,9 @@ class _Firing:
 
 
 class Scheduler:
-    """Runs as a task. *link* is for what waits for nobody; *on_ready(queues)* is called when something was started,
-    *on_doomed()* when something is to be cancelled, *on_queued()* when other workers are to know that something waits for an
-    end."""
+    """Runs as a task. *turn_of(queue, definition, input)* says with whom an execution takes turns in its queue. *link* is for
+    what waits for nobody; *on_ready(queues)* is called when something was started, *on_doomed()* when something is to be
+    cancelled, *on_queued()* when other workers are to know that something waits for an end."""
 
     def __init__(
         self,
@@ -92,6 +92,7 @@ class Scheduler:
         definitions: Mapping[tuple[str, int], Definition],
         declarations: Sequence[Declaration],
         *,
+        turn_of: Callable[[str, Definition, str], str | None],
         on_ready: Callable[[list[str]], None],
         on_doomed: Callable[[], None],
         on_queued: Callable[[], None],
@@ -103,6 +104,7 @@ class Scheduler:
         self._on_resent = on_resent
         self._newest = newest_of(definitions)
         self._declarations = {declaration.name: declaration for declaration in declarations}
+        self._turn_of = turn_of
         self._on_ready = on_ready
         self._on_doomed = on_doomed
         self._on_queued = on_queued
@@ -205,7 +207,7 @@ class Scheduler:
             for firing in firings
         ]
         columns = [list(column) for column in zip(*plans, strict=True)]
-        columns += [list(column) for column in zip(*starts, strict=True)] if starts else [[] for _ in range(10)]
+        columns += [list(column) for column in zip(*starts, strict=True)] if starts else [[] for _ in range(11)]
         return [*columns, new_token(), "the next firing of its schedule has taken its place"]
 
     def _start(self, row: Row, instant: datetime) -> tuple[Any, ...]:
@@ -222,6 +224,7 @@ class Scheduler:
             definition.priority if row["priority"] is None else row["priority"],
             tags_of(row["name"], instant, row["tags"]),
             None if definition.timeout is None else definition.timeout.total_seconds(),
+            self._turn_of(row["queue"] or definition.queue, definition, row["input"]),
         )
 
     def _tell(self, firings: Sequence[_Firing], rows: Sequence[Row]) -> None:

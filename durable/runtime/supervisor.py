@@ -35,7 +35,8 @@ from durable.runtime.claimer import Claimer, Lane, Past
 from durable.runtime.code import Code, claimable
 from durable.runtime.followers import Followers
 from durable.runtime.herald import Herald
-from durable.runtime.listener import HELD, READY, SCHEDULES, TIMER, Listener
+from durable.runtime.janitor import Janitor
+from durable.runtime.listener import HELD, QUEUES, READY, SCHEDULES, TIMER, Listener
 from durable.runtime.owned import ENDING, Ended, Interrupted, Owned, Writes
 from durable.runtime.postman import Postman
 from durable.runtime.reaper import Reaper
@@ -84,7 +85,10 @@ class Supervisor:
         remind: Remind | None,
         definitions: Mapping[tuple[str, int], Definition],
         declarations: Sequence[Declaration],
+        turn_of: Callable[[str, Definition, str], str | None],
+        janitor: Janitor,
     ) -> None:
+        self._janitor = janitor
         self._process = process
         self._codes = codes
         self._commit = commit
@@ -138,6 +142,7 @@ class Supervisor:
             self._link,
             definitions,
             declarations,
+            turn_of=turn_of,
             on_ready=self._became_ready,
             on_doomed=canceller.look,
             on_queued=functools.partial(listener.send, SCHEDULES, "queued"),
@@ -170,6 +175,7 @@ class Supervisor:
             ("auditor", self._auditor.run),
             ("scheduler", self.scheduler.run),
             ("lease watch", self._standing.watch),
+            ("janitor", self._janitor.run),
         ]
         if self._reminder is not None:
             loops.append(("reminder", self._reminder.run))
@@ -269,7 +275,7 @@ class Supervisor:
         """Take a slot for an execution that is about to be started here, if it would run at once: there is a free slot,
         nobody waits before it, and this worker is well. Give it back with `unreserve`, or use it with `begin`."""
         lane = self._lanes.get(queue)
-        if lane is None or lane.backlog or lane.free <= 0 or self._draining or not self._standing.well:
+        if lane is None or lane.backlog or lane.limited or lane.free <= 0 or self._draining or not self._standing.well:
             return False
         if definition.shape not in self._codes:
             return False
@@ -300,6 +306,15 @@ class Supervisor:
     def became_ready(self, queue: str) -> None:
         """Something was made ready by this process: look, and tell the others."""
         self._became_ready([queue])
+
+    def queues_changed(self) -> None:
+        """Limits of queues were changed."""
+        self._claimer.limits_changed()
+
+    @property
+    def keyed(self) -> frozenset[str]:
+        """The queues in which keys take turns."""
+        return self._claimer.keyed
 
     def deliver_posted(self) -> None:
         """Something was posted, or emitted."""
@@ -513,6 +528,8 @@ class Supervisor:
             owned.suspect = False
             self.cleared()
         self.unreserve(owned.queue)
+        if self._lanes[owned.queue].limited:
+            self._listener.send(READY, owned.queue)  # it may be another worker's turn
         self._on_left(owned.execution_id)
 
     def cleared(self) -> None:
@@ -550,6 +567,8 @@ class Supervisor:
             self._timekeeper.look()
         elif message == HELD:
             self._claimer.nudge(held=True)
+        elif message == QUEUES:
+            self._claimer.limits_changed()
         else:
             self._claimer.nudge(message)
 
@@ -565,6 +584,7 @@ class Supervisor:
     def look_everywhere(self) -> None:
         """Notifications may have been missed."""
         self._claimer.nudge(held=True)
+        self._claimer.limits_changed()
         self._timekeeper.look()
         self.scheduler.look()
 
@@ -573,6 +593,7 @@ class Supervisor:
             row = await self._ask(owned)
         except (*LOST, *AGAIN):
             return  # the audit will ask again
+        owned.paused = row is not None and bool(row["paused"])
         if row is not None and self._owned.get(owned.execution_id) is owned:
             if row["gone"]:
                 owned.interrupt(Interrupted.CLAIM_LOST)

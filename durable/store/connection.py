@@ -6,14 +6,16 @@ Owns the settings that keep plans stable and the list of errors after which the 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import asyncpg
 
-from durable.store.queries import Query
+from durable.errors import ConfigurationError
+from durable.store.queries import Query, load
 
 log = logging.getLogger("durable.store")
 
@@ -65,16 +67,54 @@ REFUSED: tuple[type[Exception], ...] = (
 )
 
 
+class Pooled(str):
+    """A DSN that leads to a pooler which lends a server connection for one transaction (PgBouncer in transaction mode): what is
+    set or prepared in one transaction is not there in the next."""
+
+    __slots__ = ()
+
+
 async def connect(
     dsn: str, purpose: str, reply_seconds: float | None = None, more: Mapping[str, str] | None = None
 ) -> Connection:
     """Open a connection for *purpose*, which is shown in pg_stat_activity, with *more* settings than `SETTINGS`. Raises what
     asyncpg raises."""
     reply_seconds = REPLY_SECONDS if reply_seconds is None else reply_seconds
-    # The server gives up before we do: backends that went on waiting for a lock after we had left would pile up.
-    patience = f"{int(reply_seconds * 900)}ms"
-    settings = SETTINGS | {"application_name": f"durable {purpose}", "statement_timeout": patience} | dict(more or {})
+    name = {"application_name": f"durable {purpose}"}
+    if isinstance(dsn, Pooled):
+        return await asyncpg.connect(dsn, server_settings=name, timeout=reply_seconds, statement_cache_size=0)
+    settings = name | _settings(reply_seconds, more)
     return await asyncpg.connect(dsn, server_settings=settings, timeout=reply_seconds, max_cached_statement_lifetime=0)
+
+
+def _settings(reply_seconds: float, more: Mapping[str, str] | None) -> dict[str, str]:
+    # The server gives up before we do: backends that went on waiting for a lock after we had left would pile up.
+    return SETTINGS | {"statement_timeout": f"{int(reply_seconds * 900)}ms"} | dict(more or {})
+
+
+@contextlib.asynccontextmanager
+async def borrowed(connection: Connection, settings: Mapping[str, str]) -> AsyncGenerator[None]:
+    """A transaction over a pooler, with *settings* that hold for it alone. A statement must not be sent outside of one: asyncpg
+    prepares it first, and could be lent another server connection to run it."""
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        await connection.fetch(load("database/settings").sql, list(settings), list(settings.values()))
+        yield
+    except (*LOST, asyncio.CancelledError):
+        raise  # the connection is dropped
+    except BaseException:
+        await transaction.rollback()
+        raise
+    await transaction.commit()
+
+
+def refuse_pooler(error: BaseException) -> None:
+    """Raise `ConfigurationError` if *error* is what a pooler says that we were not told of."""
+    if isinstance(error, asyncpg.ProtocolViolationError) and "startup parameter" in str(error):
+        raise ConfigurationError(
+            f"the DSN leads to a pooler, not to PostgreSQL: {error}. Give Durable(listener_dsn=...) too, which leads past it."
+        ) from error
 
 
 def backoff(attempt: int) -> float:
@@ -111,7 +151,10 @@ class Link:
             if self._connection is None or self._connection.is_closed():
                 self._connection = await connect(self._dsn, self._purpose, self._reply_seconds, self._more)
             try:
-                return await self._connection.fetch(query.sql, *arguments, timeout=self._reply_seconds)
+                if not isinstance(self._dsn, Pooled):
+                    return await self._connection.fetch(query.sql, *arguments, timeout=self._reply_seconds)
+                async with borrowed(self._connection, _settings(self._reply_seconds, self._more)):
+                    return await self._connection.fetch(query.sql, *arguments, timeout=self._reply_seconds)
             except LOST as error:
                 if isinstance(error, ValueError):  # asyncpg could not encode an argument: nothing was sent
                     raise asyncpg.DataError(str(error)) from error

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeAlias, TypeVar, cast
+from typing import Literal, TypeAlias, TypeVar, cast
 from uuid import UUID
 
 import asyncpg
@@ -15,15 +17,26 @@ import msgspec
 from durable.errors import StoreUnavailable
 from durable.model.answers import ChildEnd
 from durable.model.status import Status
-from durable.store.connection import AGAIN, LOST, REPLY_SECONDS, Connection, Row, backoff, log_lost
+from durable.store.connection import (
+    AGAIN,
+    LOST,
+    REPLY_SECONDS,
+    Connection,
+    Pooled,
+    Row,
+    backoff,
+    borrowed,
+    log_lost,
+    refuse_pooler,
+)
 from durable.store.group_commit import Kind
 from durable.store.queries import load
 
 T = TypeVar("T")
 
 # Plans for the values at hand: a list of few statuses and one of all must not share a plan, nor its price.
+NAME = {"application_name": "durable client"}
 SETTINGS = {
-    "application_name": "durable client",
     "plan_cache_mode": "force_custom_plan",
     "jit": "off",
     "timezone": "UTC",
@@ -33,6 +46,15 @@ SETTINGS = {
 
 Acted: TypeAlias = tuple[Row, Row | None]
 """What an act on an execution gives: its row, and if it has changed something that of its family (``child/tell``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What is kept of a cancellation that somebody asked for."""
+
+    by: str | None
+    compensate: bool
+
 
 POOL_CONNECTIONS = 4
 TRIES = 12  # with the pauses between them about eight seconds: a restart of PostgreSQL, not an outage
@@ -56,6 +78,7 @@ class NewExecution:
     delay: float | None
     timeout: float | None
     chosen_id: bool
+    key: str | None = None
     token: UUID | None = None
 
     def row(self) -> tuple[object, ...]:
@@ -75,6 +98,7 @@ class NewExecution:
             self.delay,
             self.timeout,
             self.token,
+            self.key,
         )
 
 
@@ -93,13 +117,13 @@ class Births:
 def births(owner: UUID) -> Births:
     """Make them once and keep them: writes are combined by kind."""
     query = load("execution/start")
-    return Births(Kind(query, owner, lane="any"), Kind(query, owner, lane="apart"))
+    return Births(Kind(query, owner, False, lane="any"), Kind(query, owner, True, lane="apart"))
 
 
 async def start_in(connection: Connection, new: NewExecution, owner: UUID) -> Row:
     """Start one execution in the caller's own transaction."""
     columns = [[value] for value in new.row()]
-    rows = await connection.fetch(load("execution/start").sql, *columns, owner)
+    rows = await connection.fetch(load("execution/start").sql, *columns, owner, new.chosen_id)
     return rows[0]
 
 
@@ -118,6 +142,7 @@ class Executions:
     def __init__(self, dsn: str, lock_timeout: str = "0") -> None:
         self._dsn = dsn
         self._settings = SETTINGS | {"lock_timeout": lock_timeout}
+        self._pooled = isinstance(dsn, Pooled)
         self._pool: asyncpg.Pool[Row] | None = None
 
     async def fetch(self, name: str, *arguments: object) -> list[Row]:
@@ -125,26 +150,61 @@ class Executions:
         query = load(name)
         return await self._surely(lambda connection: connection.fetch(query.sql, *arguments))
 
-    async def cancel(self, execution_id: UUID, operation: UUID, reason: str | None, sources: list[str]) -> Acted | None:
+    async def cancel(
+        self, execution_id: UUID, operation: UUID, reason: str | None, sources: list[str], note: Note | None = None
+    ) -> Acted | None:
         """Cancel in one transaction; None when there is no such execution. Raises like `fetch`."""
         arguments = (execution_id, operation, reason, sources)
         told = msgspec.json.encode(ChildEnd(Status.CANCELLED.value, reason=reason)).decode()
-        return await self._displaced("execution/cancel", arguments, told)
+        return await self._displaced("execution/cancel", arguments, told, note)
 
-    async def request_undo(self, execution_id: UUID, operation: UUID, reason: str, sources: list[str]) -> Acted | None:
+    async def request_undo(
+        self, execution_id: UUID, operation: UUID, reason: str, sources: list[str], note: Note | None = None
+    ) -> Acted | None:
         """Ask in one transaction that it be ended and undone; None when there is no such execution. Its children hear of it
         when that begins. Raises like `fetch`."""
-        return await self._displaced("execution/request_undo", (execution_id, operation, reason, sources), None)
+        return await self._displaced("execution/request_undo", (execution_id, operation, reason, sources), None, note)
+
+    async def retry(
+        self, execution_id: UUID, operation: UUID, by: str | None, reason: str | None, sources: list[str]
+    ) -> Row | None:
+        """Have one that has failed go on, in one transaction; None when there is no such execution. Raises like `fetch`."""
+
+        async def act(connection: Connection) -> Row | None:
+            async with self._transaction(connection):
+                if await connection.fetchrow(load("execution/lock").sql, execution_id) is None:
+                    return None
+                return await connection.fetchrow(load("act/retry").sql, execution_id, operation, by, reason, sources)
+
+        return await self._surely(act)
+
+    async def hold(
+        self, kind: Literal["pause", "resume"], execution_id: UUID, operation: UUID, by: str | None, reason: str | None
+    ) -> Row | None:
+        """Pause or resume in one transaction; None when there is no such execution. Raises like `fetch`."""
+        first, second = ("act/park", "act/pause") if kind == "pause" else ("act/unpark", "act/resume")
+
+        async def act(connection: Connection) -> Row | None:
+            async with self._transaction(connection):
+                if await connection.fetchrow(load("execution/lock").sql, execution_id) is None:
+                    return None
+                await connection.fetch(load(first).sql, execution_id)
+                return await connection.fetchrow(load(second).sql, execution_id, operation, by, reason)
+
+        return await self._surely(act)
+
+    def _transaction(self, connection: Connection) -> AbstractAsyncContextManager[object]:
+        return nullcontext() if self._pooled else connection.transaction()  # over a pooler it is in one
 
     async def _displaced(
-        self, name: str, arguments: tuple[UUID, UUID, str | None, list[str]], told: str | None
+        self, name: str, arguments: tuple[UUID, UUID, str | None, list[str]], told: str | None, note: Note | None
     ) -> Acted | None:
         """Lock an execution, take it out of the places where it waits, act on it by the statement *name*, and tell its family,
         if there is something *told* of it: the parent, and its children, which are doomed."""
-        execution_id, _, _, sources = arguments
+        execution_id, operation, reason, sources = arguments
 
         async def act(connection: Connection) -> Acted | None:
-            async with connection.transaction():
+            async with self._transaction(connection):
                 locked = await connection.fetchrow(load("execution/lock").sql, execution_id)
                 if locked is None:
                     return None
@@ -152,6 +212,11 @@ class Executions:
                     await connection.fetch(load("execution/displace").sql, execution_id, sources)
                 row = await connection.fetchrow(load(name).sql, *arguments)
                 assert row is not None, "what is locked is there"
+                if row["changed"] and note is not None:
+                    details = json.dumps({"compensate": True}) if note.compensate else None
+                    await connection.fetch(
+                        load("act/note").sql, execution_id, operation, "cancel", note.by, reason, details
+                    )
                 if not row["changed"] or told is None:
                     return row, None
                 family = await connection.fetchrow(
@@ -171,12 +236,18 @@ class Executions:
                         min_size=0,
                         max_size=POOL_CONNECTIONS,
                         command_timeout=REPLY_SECONDS,
-                        server_settings=self._settings,
+                        server_settings=NAME if self._pooled else NAME | self._settings,
                         reset=_nothing,
+                        statement_cache_size=0 if self._pooled else 100,
                     )
-                async with self._pool.acquire() as connection:
-                    return await act(cast(Connection, connection))
+                async with self._pool.acquire() as acquired:
+                    connection = cast(Connection, acquired)
+                    if not self._pooled:
+                        return await act(connection)
+                    async with borrowed(connection, self._settings):
+                        return await act(connection)
             except (*LOST, *AGAIN) as error:
+                refuse_pooler(error)
                 attempt += 1
                 if attempt == TRIES:
                     raise StoreUnavailable(f"PostgreSQL did not answer in {TRIES} tries: {error}") from error

@@ -26,6 +26,7 @@ from durable.engine.context import Context
 from durable.engine.inbox import Inbox, Message
 from durable.engine.interpreter import Interpreter
 from durable.engine.journal import (
+    ENDING_PATH,
     Asked,
     Birth,
     Blocked,
@@ -133,7 +134,8 @@ class MemoryJournal:
         """Skip to when there is something to do. Returns the history, and what is left of *timeout*, in seconds."""
         self._stopping = self._dead = False
         self.claims += 1
-        if any(record.kind == "failing" for record in self._records.values()):
+        records = sorted(self._records.values(), key=lambda record: record.seq)
+        if History(records).failing is not None:
             timeout = None  # it is being ended already
         self._deadline = timeout
         wake_at = self._wake_at if timeout is None else min(self._wake_at, timeout)
@@ -152,8 +154,18 @@ class MemoryJournal:
         self.inbox = Inbox()
         self.inbox.put(self._messages.values(), self._sent)
         left = None if timeout is None else timeout - self.now
-        records = sorted(self._records.values(), key=lambda record: record.seq)
         return History([self._read_back(record) for record in records]), left
+
+    def retry(self) -> None:
+        """Somebody has it retried, after it has failed."""
+        assert isinstance(self.ended, Failed)
+        assert self.ended.status is Status.FAILED
+        self.ended = None
+        seq = max(self._records, default=0) + 1
+        self._records[seq] = Record(seq, ENDING_PATH, "retried")
+        self._wake_at, self._topics, self.crashes = 0.0, [], 0
+        for left_behind in (self._asked, self._listening, self._begun):
+            left_behind.clear()
 
     def send(self, name: str, payload: str) -> None:
         """An event is sent now, whether it is waited for or not. *payload* is JSON."""

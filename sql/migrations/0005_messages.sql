@@ -83,10 +83,10 @@ begin
            set mail = s.number, status = case when e.status = 'waiting' and s.woken then 'pending' else e.status end
           from (select execution_id, max(number) as number, execution_id in (select execution_id from woken) as woken from numbered group by execution_id) s
          where e.execution_id = any (array[s.execution_id])
-        returning e.execution_id, e.shape_id, e.priority, e.queue, s.woken
+        returning e.execution_id, e.shape_id, e.priority, e.queue, e.key, s.woken
     ), readied as (
-        insert into durable.ready (execution_id, ready_at, shape_id, priority, crashes, begun, queue)
-        select execution_id, durable.clock(), shape_id, priority, 0, true, queue from changed where woken
+        insert into durable.ready (execution_id, ready_at, shape_id, priority, crashes, begun, queue, key)
+        select execution_id, durable.clock(), shape_id, priority, 0, true, queue, key from changed where woken
     )
     select j.n, j.outcome,
            -- Sent again: whether it woke anybody the first time, and whether that was told, is not known.

@@ -442,8 +442,8 @@ def test_an_option_that_cannot_be_kept_is_refused_at_the_call(options: dict[str,
 
 
 def test_an_unknown_option_is_refused() -> None:
-    with pytest.raises(TypeError, match="retention"):
-        Workflow("order", retention=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    with pytest.raises(TypeError, match="colour"):
+        Workflow("order", colour=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
 
 def test_the_definition_is_made_once_and_then_closed() -> None:

@@ -14,7 +14,17 @@ import durable
 from durable import Durable
 from tests.examples.processes import ROOT, run, serving, started
 
-DOCUMENTS = ["README.md", "docs/guide.md", "docs/control_flow.md", "docs/sagas.md", "docs/waiting.md"]
+DOCUMENTS = [
+    "README.md",
+    "docs/guide.md",
+    "docs/control_flow.md",
+    "docs/sagas.md",
+    "docs/waiting.md",
+    "docs/queues.md",
+    "docs/deploy.md",
+    "docs/operations.md",
+    "docs/schedules.md",
+]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 WHOLE = re.compile(r"# (\w+)\.py\b")
 
@@ -50,6 +60,8 @@ SHOWN = {
     "room 12 is free again, because durable.errors.ExecutionCancelled: the guest has fallen ill\ncompensated",
 }
 SHOWN |= {
+    "nightly": "['Mon 07:00', 'Tue 07:00']\nreport active",
+    "tenants": "big 1\nsmall 1\nbig 2\nbig 3",
     "trial": "the body begins\nto ada@example.com: welcome\nthe body begins\nto ada@example.com: your trial ends soon\n"
     "{'email': 'ada@example.com', 'mails': ['mail-7', 'mail-20']}",
     "pages": "{'one': 3, 'three': 5, 'gone': '404'}",
@@ -149,16 +161,22 @@ def test_a_block_names_nothing_of_durable_that_does_not_exist(block: str) -> Non
             assert node.attr in durable.__all__
 
 
+def prose(path: Path) -> str:
+    return BLOCK.sub("", path.read_text(encoding="utf-8"))
+
+
 @pytest.mark.parametrize("document", [*DOCUMENTS, "CONTRIBUTING.md", "CHANGELOG.md"])
 def test_links_lead_somewhere(document: str) -> None:
     path = ROOT / document
-    text = BLOCK.sub("", path.read_text(encoding="utf-8"))
-    headings = {re.sub(r"[^\w -]", "", line.lstrip("# ")).lower().replace(" ", "-") for line in text.splitlines()}
-    for link in re.findall(r"\]\(([^)]+)\)", text):
-        if link.startswith("#"):
-            assert link[1:] in headings
-        elif not link.startswith("https://"):
-            assert (path.parent / link).exists(), link
+    for link in re.findall(r"\]\(([^)]+)\)", prose(path)):
+        if link.startswith("https://"):
+            continue
+        name, _, anchor = link.partition("#")
+        target = path.parent / name if name else path
+        assert target.exists(), link
+        if anchor:
+            headings = (line.lstrip("# ") for line in prose(target).splitlines() if line.startswith("#"))
+            assert anchor in {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}, link
 
 
 def test_make_targets_that_are_named_exist() -> None:

@@ -25,7 +25,7 @@ def test_every_change_is_in_the_table() -> None:
 @pytest.mark.parametrize("change", Change)
 def test_nothing_leaves_an_ended_status(change: Change) -> None:
     sources, _ = TRANSITIONS[change]
-    assert not sources & ENDED
+    assert not sources & ENDED or change is Change.RETRY, "but that somebody has it retried"
 
 
 def test_every_status_is_live_or_ended() -> None:

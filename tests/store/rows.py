@@ -155,10 +155,17 @@ def finished(execution_id: UUID, token: UUID, seq: int | None = 1, parent: UUID 
     return (execution_id, token, "completed", seq or 0, None, *last, None, *family)
 
 
+def failed(execution_id: UUID, token: UUID) -> tuple[Any, ...]:
+    """A row of `execution/finish` that says that it has failed."""
+    failure = '{"type":"E","message":"no"}'
+    last = (1, "step1", "failed", 1, None, failure, 0.5)
+    return (execution_id, token, "failed", None, failure, *last, None, *(None,) * 5)
+
+
 def born(execution_id: UUID, token: UUID, child: UUID, seq: int = 30, kind: str = "waiting") -> tuple[Any, ...]:
     """A row of `child/bear`."""
     effect = (seq, "step", kind, 1, f'"{child}"', None, f'child:"flow"#{seq}')
-    return (execution_id, token, *effect, child, SHAPE, "flow", 1, QUEUE, 0, None, "{}", None)
+    return (execution_id, token, *effect, child, SHAPE, "flow", 1, QUEUE, 0, None, "{}", None, None)
 
 
 def subscribed(execution_id: UUID, token: UUID, seq: int = 50) -> tuple[Any, ...]:

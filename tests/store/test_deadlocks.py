@@ -54,7 +54,18 @@ class Client:
         often = (self.claim, self.claim, self.record, self.finish, self.suspend, self.release, self.send, self.bear)
         people = (self.ask, self.close, self.provide, self.subscribe, self.emit)
         family = (self.end_children, self.end_children, self.cancel_child, self.give_up)
-        others = (self.fire, self.reap, self.watch, self.cancel, self.start, self.give_all_back, self.answer)
+        others = (
+            self.fire,
+            self.reap,
+            self.watch,
+            self.cancel,
+            self.start,
+            self.give_all_back,
+            self.answer,
+            self.limit,
+            self.pause,
+            self.hold,
+        )
         await self.random.choice((*often, *people, *family, *others))()
 
     async def claims_of(self, worker: Worker) -> list[tuple[UUID, UUID]]:
@@ -170,6 +181,24 @@ class Client:
     async def cancel(self) -> None:
         if self.random.random() < 0.2:
             await rows.cancel(self.connection, self.random.choice(self.ids), new_token())
+
+    async def limit(self) -> None:
+        """Limits come, go and change under those that they limit."""
+        most, rate = self.random.choice([None, 5, 20]), self.random.choice([None, 1000])
+        limits = [[rows.QUEUE], [most], [rate], [rate and 1.0], [None], [None], [False], [False]]
+        if await rows.run(self.connection, "queue/declare", *limits):
+            await rows.run(self.connection, "queue/count_claims", [rows.QUEUE])
+
+    async def pause(self) -> None:
+        await rows.run(self.connection, "queue/pause", rows.QUEUE, self.random.random() < 0.3, None, None)
+
+    async def hold(self) -> None:
+        first, second = self.random.choice([("act/park", "act/pause"), ("act/unpark", "act/resume")])
+        id = self.random.choice(self.ids)
+        async with self.connection.transaction():
+            if await rows.run(self.connection, "execution/lock", id):
+                await rows.run(self.connection, first, id)
+                await rows.run(self.connection, second, id, new_token(), None, None)
 
     async def start(self) -> None:
         news = [rows.new(id) for id in sorted(self.random.sample(self.ids, 5))]

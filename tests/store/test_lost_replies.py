@@ -6,12 +6,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 import pytest
 
 from durable.ids import new_token
+from durable.model.status import Change, stored_sources
 from durable.store.claims import Claimable, Want, take
 from durable.store.connection import LOST, Connection, Link, Row
 from durable.store.executions import Acted, Executions
@@ -390,7 +392,13 @@ async def test_a_release_sent_again_leaves_the_next_claim_alone(world: World, cu
 
 
 @cuts
-async def test_a_claim_gives_the_same_rows_when_it_is_sent_again_and_takes_no_others(world: World, cut: Cut) -> None:
+@pytest.mark.parametrize("limited", [False, True])
+async def test_a_claim_gives_the_same_rows_when_it_is_sent_again_and_takes_no_others(
+    world: World, cut: Cut, limited: bool
+) -> None:
+    if limited:
+        limits = [[rows.QUEUE], [3], [3], [60.0], [None], [None], [False], [False]]
+        await rows.run(world.direct, "queue/declare", *limits)
     news = [rows.new() for _ in range(4)]
     await rows.send(world.direct, world.worker.start, *(new.row() for new in news))
     link, token = Link(world.proxy.dsn, "test"), new_token()
@@ -416,6 +424,64 @@ async def test_a_claim_gives_the_same_rows_when_it_is_sent_again_and_takes_no_ot
     assert again == taken
     owned = await world.direct.fetch("select execution_id from durable.claim where token = $1", token)
     assert {row["execution_id"] for row in owned} == taken
+    permitted = await world.direct.fetch("select count from durable.permit")
+    assert [row["count"] for row in permitted] == ([2] if limited else [])
+
+
+@cuts
+async def test_a_pause_is_done_once_and_says_so_when_it_is_sent_again(world: World, cut: Cut) -> None:
+    new = rows.new()
+    await rows.send(world.direct, world.worker.start, new.row())
+    executions = Executions(world.proxy.dsn)
+    try:
+        for kind, held in (("pause", []), ("resume", None)):
+            fault = cut(world.proxy, rows.load(f"act/{kind}").sql)
+            row = await executions.hold(kind, new.execution_id, new_token(), "ann", "why")  # type: ignore[arg-type]
+            assert fault.struck == 1
+            assert row is not None
+            assert row["changed"]
+            assert await world.direct.fetchval("select held_by from durable.ready") == held
+            assert await world.direct.fetchval("select count(*) from durable.act where kind = $1", kind) == 1
+    finally:
+        await executions.close()
+
+
+@cuts
+async def test_a_retry_is_done_once_and_says_so_when_it_is_sent_again(world: World, cut: Cut) -> None:
+    (claim,) = await world.worker.born(world.direct)
+    await rows.send(world.direct, world.worker.finish, rows.failed(*claim))
+    assert await world.places(claim[0]) == ["ended"]
+    executions = Executions(world.proxy.dsn)
+    try:
+        fault = cut(world.proxy, rows.load("act/retry").sql)
+        row = await executions.retry(claim[0], new_token(), "ann", "why", stored_sources(Change.RETRY))
+        assert fault.struck == 1
+        assert row is not None
+        assert row["changed"]
+        assert await world.places(claim[0]) == ["ready"]
+        assert await world.direct.fetchval("select count(*) from durable.act") == 1
+        assert await world.direct.fetchval("select count(*) from durable.journal where kind = 'retried'") == 1
+    finally:
+        await executions.close()
+
+
+@cuts
+async def test_a_schedule_fires_once_though_the_reply_is_lost(world: World, cut: Cut) -> None:
+    at = datetime(2020, 1, 1, tzinfo=UTC)
+    rule = '{"cron": "0 9 * * *", "timezone": "UTC"}'
+    about = ("flow", 1, rule, "{}", "allow", "all", None, None, None, None, None, None, False)
+    await rows.run(world.direct, "schedule/put", "s", None, new_token(), *about, at, at, at)
+    plans = [["s"], [1], [None], [None], [at], ["{}"], [0], [False]]
+    start = [["s"], [new_token()], ["s@2020"], [at], [rows.SHAPE], [1], [rows.QUEUE], [0], ["{}"], [None], [None]]
+    link = Link(world.proxy.dsn, "test")
+    fault = cut(world.proxy, rows.load("schedule/fire").sql)
+    try:
+        await link.fetch_surely(rows.load("schedule/fire"), *plans, *start, new_token(), "why")
+    finally:
+        await link.close()
+    assert fault.struck == 1
+    assert await world.direct.fetchval("select count(*) from durable.ready") == 1
+    assert await world.direct.fetchval("select revision from durable.schedule") == 2
 
 
 @cuts

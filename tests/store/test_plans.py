@@ -47,7 +47,7 @@ def written(kind: str, row: Callable[..., tuple[object, ...]]) -> Arguments:
 
 def started(past: Past) -> tuple[object, ...]:
     news = [rows.new(), *(rows.new(id) for id in past.finished[: BATCH - 1])]
-    return (*[list(column) for column in zip(*(new.row() for new in news), strict=True)], past.worker.id)
+    return (*[list(column) for column in zip(*(new.row() for new in news), strict=True)], past.worker.id, True)
 
 
 def claims(past: Past) -> tuple[object, ...]:
@@ -103,6 +103,8 @@ WORKER: dict[str, Arguments] = {
     "journal/read": lambda past: ([id for id, _ in past.claims[:BATCH]], NOWHERE, 0, PAGE_ROWS),
     "execution/finish": written("finish", rows.finished),
     "execution/suspend": written("suspend", rows.suspended),
+    "retention/delete": lambda past: ("flow1", "completed", 0.0, None, None, BATCH, False),
+    "retention/forget": lambda past: (0.0, BATCH),
     "wake/fire": lambda past: (BATCH, WAKING),
     "worker/renew": lambda past: (past.worker.id, 6.0),
     "worker/bury": lambda past: (past.dead.id,),
@@ -244,3 +246,40 @@ async def test_a_change_of_an_execution_or_a_worker_touches_no_index(database: s
                 await asyncio.sleep(0.05)
     assert {table: row["n_tup_upd"] for table, row in found.items()} == expected
     assert {table: row["n_tup_hot_upd"] for table, row in found.items()} == expected
+
+
+LIMITED = """
+insert into durable.queue (queue, declared_at, global_concurrency, rate_limit, rate_seconds, per_key, keyed, paused)
+values ($1, durable.clock(), 1000000, 1000000, 1, 1000000, true, false)
+"""
+
+
+async def test_a_claim_from_a_queue_with_limits_costs_no_more_for_the_backlog_of_one_key(
+    postgres_cluster: Cluster,
+) -> None:
+    async with AsyncExitStack() as stack:
+        costs: list[history.Cost] = []
+        for backlog in (PAGE * 4, BACKLOG):
+            at = await measured(stack, postgres_cluster, PAGE * 20, backlog)
+            await at.worker.execute("update durable.ready set key = 'big'")
+            await at.worker.execute(
+                "update durable.ready set key = 'small ' || execution_id where execution_id = $1", at.past.ready[5]
+            )
+            await at.worker.execute(LIMITED, QUEUE)
+            await at.worker.execute("vacuum analyze durable.ready")
+            costs.append(await at.cost("claim/take", WORKER["claim/take"]))
+        judge("claim/take", *costs)
+
+
+async def test_a_start_into_a_queue_with_a_depth_costs_no_more_for_a_backlog_beyond_it(
+    postgres_cluster: Cluster,
+) -> None:
+    async with AsyncExitStack() as stack:
+        costs: list[history.Cost] = []
+        for backlog in (PAGE * 4, BACKLOG):
+            at = await measured(stack, postgres_cluster, PAGE * 20, backlog)
+            await at.worker.execute(LIMITED, QUEUE)
+            await at.worker.execute("update durable.queue set max_depth = 100, keyed = false")
+            await at.worker.execute("vacuum analyze durable.ready")
+            costs.append(await at.cost("execution/start", WORKER["execution/start"]))
+        judge("execution/start", *costs)

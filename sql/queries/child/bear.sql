@@ -18,15 +18,16 @@
 -- $16 tags text[]           JSON objects, or null
 -- $17 input text[]          JSON
 -- $18 timeout float8[]      seconds until the child's deadline, null for none
--- $19 worker_id uuid
+-- $19 turn text[]           with whom it takes turns, in a queue with keys
+-- $20 worker_id uuid
 -- Returns n int8
 -- Locks   claim rows for key share, in ascending order; then the new rows
 -- Index   claim_pkey, journal_pkey, execution_pkey
 with given as materialized (
     select * from unnest($1::uuid[], $2::uuid[], $3::int4[], $4::text[], $5::text[], $6::int4[], $7::json[], $8::float8[], $9::text[], $10::uuid[],
-                         $11::int8[], $12::text[], $13::int4[], $14::text[], $15::int2[], $16::text[], $17::text[], $18::float8[])
+                         $11::int8[], $12::text[], $13::int4[], $14::text[], $15::int2[], $16::text[], $17::text[], $18::float8[], $19::text[])
                   with ordinality as g(execution_id, token, seq, path, kind, attempt, value, delay, key, child_id, shape_id, workflow, version, queue,
-                                       priority, tags, input, timeout, n)
+                                       priority, tags, input, timeout, turn, n)
 ), held as materialized (
     select g.*, c.crashes
       from given g
@@ -45,24 +46,25 @@ with given as materialized (
      where execution_id = any (array(select execution_id from crashed))
 ), recorded as (
     insert into durable.journal as j (execution_id, seq, attempt, recorded_at, run_at, worker_id, seconds, kind, path, value, key)
-    select execution_id, seq, attempt, durable.clock(), durable.clock() + make_interval(secs => delay), $19::uuid, 0, kind, path, value, key
+    select execution_id, seq, attempt, durable.clock(), durable.clock() + make_interval(secs => delay), $20::uuid, 0, kind, path, value, key
       from held
         on conflict (execution_id, seq) do update set seq = excluded.seq
            where (j.path, j.kind, j.attempt, j.key) = (excluded.path, excluded.kind, excluded.attempt, excluded.key)
     returning execution_id, seq
 ), born as (
     insert into durable.execution (execution_id, shape_id, started_by, created_at, due_at, deadline_at, version, priority, status,
-                                   workflow, queue, tags, parent_id, called, input)
+                                   workflow, queue, key, tags, parent_id, called, input)
     select child_id, shape_id, token, durable.clock(), durable.clock(), durable.clock() + make_interval(secs => timeout), version,
-           priority, 'pending', workflow, queue, tags::jsonb, execution_id, kind = 'waiting', input::json
+           priority, 'pending', workflow, queue,
+           case when turn is not null and exists (select from durable.queue q where q.queue = held.queue and q.keyed) then turn else '' end, tags::jsonb, execution_id, kind = 'waiting', input::json
       from held
      where (execution_id, seq) in (select execution_id, seq from recorded)
      order by child_id
         on conflict (execution_id) do nothing
-    returning execution_id, shape_id, priority, queue
+    returning execution_id, shape_id, priority, queue, key
 ), readied as (
-    insert into durable.ready (execution_id, ready_at, shape_id, priority, crashes, begun, queue)
-    select execution_id, durable.clock(), shape_id, priority, 0, false, queue from born
+    insert into durable.ready (execution_id, ready_at, shape_id, priority, crashes, begun, queue, key)
+    select execution_id, durable.clock(), shape_id, priority, 0, false, queue, key from born
 )
 select n
   from (select n, (execution_id, seq) in (select execution_id, seq from recorded) as written from held offset 0) as answer

@@ -11,10 +11,10 @@
 with given as materialized (
     select * from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[]) with ordinality as g(execution_id, token, held_by, reason, n)
 ), locked as materialized (
-    select g.*, e.queue, e.priority, e.shape_id
+    select g.*, e.queue, e.key, e.priority, e.shape_id
       from given g
      cross join lateral (
-           select e.queue, e.priority, e.shape_id from durable.execution e where e.execution_id = g.execution_id for no key update
+           select e.queue, e.key, e.priority, e.shape_id from durable.execution e where e.execution_id = g.execution_id for no key update
      ) e
 ), held as materialized (
     select l.*, c.crashes
@@ -25,7 +25,7 @@ with given as materialized (
 ), freed as (
     delete from durable.claim where execution_id = any (array(select execution_id from held))
 ), readied as (
-    insert into durable.ready (execution_id, ready_at, shape_id, priority, crashes, begun, queue, held_by, hold_reason)
-    select execution_id, durable.clock(), shape_id, priority, crashes, true, queue, held_by::int8[], reason from held
+    insert into durable.ready (execution_id, ready_at, shape_id, priority, crashes, begun, queue, key, held_by, hold_reason)
+    select execution_id, durable.clock(), shape_id, priority, crashes, true, queue, key, held_by::int8[], reason from held
 )
 select n, queue from held

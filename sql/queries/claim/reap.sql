@@ -15,10 +15,10 @@ with page as (
 ), given as materialized (
     select execution_id from page order by execution_id
 ), locked as materialized (
-    select g.execution_id, e.queue, e.priority, e.shape_id
+    select g.execution_id, e.queue, e.key, e.priority, e.shape_id
       from given g
      cross join lateral (
-           select e.queue, e.priority, e.shape_id from durable.execution e where e.execution_id = g.execution_id for no key update
+           select e.queue, e.key, e.priority, e.shape_id from durable.execution e where e.execution_id = g.execution_id for no key update
      ) e
 ), held as materialized (
     select l.*, c.crashes
@@ -29,8 +29,8 @@ with page as (
 ), freed as (
     delete from durable.claim where execution_id = any (array(select execution_id from held))
 ), readied as (
-    insert into durable.ready (execution_id, ready_at, shape_id, priority, crashes, begun, queue)
+    insert into durable.ready (execution_id, ready_at, shape_id, priority, crashes, begun, queue, key)
     select execution_id, durable.clock(), shape_id, priority,
-           case when not $4::bool then crashes when $2::bool and crashes = 0 then 0 else crashes + 1 end, true, queue from held
+           case when not $4::bool then crashes when $2::bool and crashes = 0 then 0 else crashes + 1 end, true, queue, key from held
 )
 select execution_id, queue from held

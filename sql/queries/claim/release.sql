@@ -8,10 +8,10 @@
 with given as materialized (
     select * from unnest($1::uuid[], $2::uuid[]) with ordinality as g(execution_id, token, n)
 ), locked as materialized (
-    select g.n, g.token, g.execution_id, e.queue, e.priority, e.shape_id
+    select g.n, g.token, g.execution_id, e.queue, e.key, e.priority, e.shape_id
       from given g
      cross join lateral (
-           select e.queue, e.priority, e.shape_id from durable.execution e where e.execution_id = g.execution_id for no key update
+           select e.queue, e.key, e.priority, e.shape_id from durable.execution e where e.execution_id = g.execution_id for no key update
      ) e
 ), held as materialized (
     select l.*, c.crashes
@@ -22,7 +22,7 @@ with given as materialized (
 ), freed as (
     delete from durable.claim where execution_id = any (array(select execution_id from held))
 ), readied as (
-    insert into durable.ready (execution_id, ready_at, shape_id, priority, crashes, begun, queue)
-    select execution_id, durable.clock(), shape_id, priority, crashes, true, queue from held
+    insert into durable.ready (execution_id, ready_at, shape_id, priority, crashes, begun, queue, key)
+    select execution_id, durable.clock(), shape_id, priority, crashes, true, queue, key from held
 )
 select n, queue from held

@@ -10,7 +10,11 @@ select e.execution_id, e.name, e.workflow, e.version, e.shape_id, e.queue, e.pri
        case when e.status <> 'completed' then null when e.result_seq = 0 then e.input else j.value end as result,
        e.error, e.reason, e.created_at, e.due_at, e.deadline_at, e.ended_at, c.claimed_at, c.owner as worker_id,
        coalesce(c.crashes, r.crashes, 0::smallint) as crashes, nullif(w.due_at, 'infinity') as wake_at,
-       case when r.held_by is not null then 'definition' end as hold, r.hold_reason, r.held_by, e.undo, w.topics, e.parent_id, p.name as parent_name
+       case when e.paused and e.ended_at is null and e.undo is null and e.status <> 'compensating' then 'paused' when r.held_by <> '{}' then 'definition' end as hold,
+       case when r.held_by = '{}' or r.held_by is null
+            then (select a.reason from durable.act a where e.paused and a.execution_id = e.execution_id and a.kind = 'pause' order by a.acted_at desc limit 1)
+            else r.hold_reason end as hold_reason,
+       r.held_by, e.undo, w.topics, e.parent_id, p.name as parent_name
   from durable.execution e
   left join durable.execution p on p.execution_id = e.parent_id
   left join durable.claim c on c.execution_id = e.execution_id

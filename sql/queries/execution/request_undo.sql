@@ -10,7 +10,7 @@
 -- Locks   the execution row (held already)
 -- Index   execution_pkey, claim_pkey
 with target as materialized (
-    select e.execution_id, e.shape_id, e.priority, e.queue,
+    select e.execution_id, e.shape_id, e.priority, e.queue, e.key,
            exists (select from durable.claim c where c.execution_id = e.execution_id) as claimed
       from durable.execution e
      where e.execution_id = $1::uuid and e.status = any ($4::text[]) and e.undo is null
@@ -19,8 +19,8 @@ with target as materialized (
        set undo = $3::text, undo_by = $2::uuid, status = 'pending'
      where e.execution_id = (select execution_id from target)
 ), readied as (
-    insert into durable.ready (execution_id, ready_at, shape_id, priority, crashes, begun, queue)
-    select execution_id, durable.clock(), shape_id, priority, 0, true, queue from target where not claimed
+    insert into durable.ready (execution_id, ready_at, shape_id, priority, crashes, begun, queue, key)
+    select execution_id, durable.clock(), shape_id, priority, 0, true, queue, key from target where not claimed
 )
 select t.execution_id is not null or e.undo_by is not distinct from $2::uuid or (e.undo is not null and e.status = any ($4::text[])) as changed,
        e.status, exists (select from durable.claim c where c.execution_id = e.execution_id) as claimed, e.queue

@@ -27,10 +27,10 @@ with given as materialized (
                          $11::float4[], $12::int4[], $13::text[])
                   with ordinality as g(execution_id, token, delay, seq, path, kind, attempt, value, error, run_in, seconds, seen, topics, n)
 ), locked as materialized (
-    select g.*, e.released_by, e.status as stored_status, e.deadline_at, e.undo, e.shape_id, e.priority, e.queue, topics is not null and e.mail > seen as mail
+    select g.*, e.released_by, e.status as stored_status, e.deadline_at, e.undo, e.shape_id, e.priority, e.queue, e.key, topics is not null and e.mail > seen as mail
       from given g
      cross join lateral (
-           select e.released_by, e.status, e.deadline_at, e.undo, e.shape_id, e.priority, e.queue, e.mail from durable.execution e where e.execution_id = g.execution_id for no key update
+           select e.released_by, e.status, e.deadline_at, e.undo, e.shape_id, e.priority, e.queue, e.key, e.mail from durable.execution e where e.execution_id = g.execution_id for no key update
      ) e
 ), held as materialized (
     select l.*
@@ -62,8 +62,8 @@ with given as materialized (
     insert into durable.wake (execution_id, due_at, topics)
     select execution_id, least(coalesce(durable.clock() + make_interval(secs => delay), 'infinity'), deadline_at), topics::text[] from sure where not mail
 ), readied as (
-    insert into durable.ready (execution_id, ready_at, shape_id, priority, crashes, begun, queue)
-    select execution_id, durable.clock(), shape_id, priority, 0, true, queue from sure where mail
+    insert into durable.ready (execution_id, ready_at, shape_id, priority, crashes, begun, queue, key)
+    select execution_id, durable.clock(), shape_id, priority, 0, true, queue, key from sure where mail
 )
 select n, mail as ready from sure
 union all

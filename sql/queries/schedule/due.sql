@@ -5,7 +5,7 @@
 -- $3 declaration text[]    what its code declares: others' schedules are left to them
 -- $4 put_off text[]        names of schedules to be left out
 -- $5 limit int4
--- Returns now timestamptz, next_in float8, queueing bool, name text, revision int8, workflow text, rule json, next_at timestamptz, handled_at timestamptz, queued timestamptz[], overlap text, catch_up text, catch_up_window float8, jitter float8, version int4, queue text, priority int2, tags text, live bool
+-- Returns now timestamptz, next_in float8, queueing bool, name text, revision int8, workflow text, rule json, next_at timestamptz, handled_at timestamptz, queued timestamptz[], overlap text, catch_up text, catch_up_window float8, jitter float8, version int4, queue text, priority int2, tags text, input json, live bool
 --         one row without a name when nothing is due; queueing: some instants wait for an execution to end
 -- Locks   nothing
 -- Index   schedule_by_time, schedule_queued, schedule_pkey, execution_pkey
@@ -27,7 +27,7 @@ with mine as materialized (
       limit $5::int4)
 ), found as (
     select s.name, s.revision, s.workflow, s.rule, s.next_at, s.handled_at, s.queued, s.overlap, s.catch_up, s.catch_up_window, s.jitter, s.version,
-           s.queue, s.priority, s.tags::text as tags,
+           s.queue, s.priority, s.tags::text as tags, s.input,
            exists (select from durable.execution e where e.execution_id = s.last_execution_id and e.ended_at is null) as live
       from due d
       join durable.schedule s on s.name = any (array[d.name])

@@ -19,8 +19,9 @@
 -- $16 priority int2[]
 -- $17 tags text[]                JSON objects
 -- $18 timeout float8[]           seconds from now to its deadline; null for none
--- $19 operation uuid
--- $20 reason text                why executions are cancelled
+-- $19 turn text[]                with whom it takes turns, in a queue with keys
+-- $20 operation uuid
+-- $21 reason text                why executions are cancelled
 -- Returns name text, started int8, queues text[], doomed bool
 --         of those that were advanced
 -- Locks   schedule rows in ascending order; then the new execution rows, waiting for a concurrent start of the same id
@@ -35,27 +36,28 @@ with given as materialized (
            select s.workflow, s.input, s.last_execution_id from durable.schedule s where s.name = g.name and s.revision = g.revision for no key update
      ) s
 ), starting as materialized (
-    select b.*, h.workflow, h.input
-      from unnest($9::text[], $10::uuid[], $11::text[], $12::timestamptz[], $13::int8[], $14::int4[], $15::text[], $16::int2[], $17::text[], $18::float8[])
-           with ordinality as b(schedule, execution_id, name, instant, shape_id, version, queue, priority, tags, timeout, n)
+    select b.*, h.workflow, h.input,
+           case when b.turn is not null and exists (select from durable.queue q where q.queue = b.queue and q.keyed) then b.turn else '' end as key
+      from unnest($9::text[], $10::uuid[], $11::text[], $12::timestamptz[], $13::int8[], $14::int4[], $15::text[], $16::int2[], $17::text[], $18::float8[], $19::text[])
+           with ordinality as b(schedule, execution_id, name, instant, shape_id, version, queue, priority, tags, timeout, turn, n)
      cross join lateral (select h.workflow, h.input from held h where h.name = b.schedule) h
 ), born as (
     insert into durable.execution (execution_id, shape_id, started_by, created_at, due_at, deadline_at, version, priority, status,
-                                   workflow, queue, name, tags, input)
-    select execution_id, shape_id, $19::uuid, durable.clock(), durable.clock(), durable.clock() + make_interval(secs => timeout), version,
-           priority, 'pending', workflow, queue, name, tags::jsonb, input
+                                   workflow, queue, key, name, tags, input)
+    select execution_id, shape_id, $20::uuid, durable.clock(), durable.clock(), durable.clock() + make_interval(secs => timeout), version,
+           priority, 'pending', workflow, queue, key, name, tags::jsonb, input
       from starting
      order by execution_id
         on conflict (execution_id) do nothing
     returning execution_id
 ), readied as (
-    insert into durable.ready (execution_id, ready_at, shape_id, priority, crashes, begun, queue)
-    select execution_id, durable.clock(), shape_id, priority, 0, false, queue
+    insert into durable.ready (execution_id, ready_at, shape_id, priority, crashes, begun, queue, key)
+    select execution_id, durable.clock(), shape_id, priority, 0, false, queue, key
       from starting
      where execution_id in (select execution_id from born)
 ), doomed as (
     insert into durable.doomed (execution_id, doomed_at, undo, reason)
-    select last_execution_id, durable.clock(), false, $20::text
+    select last_execution_id, durable.clock(), false, $21::text
       from held
      where cancelled and last_execution_id is not null
      order by last_execution_id

@@ -10,10 +10,10 @@ with given as materialized (
       from (select execution_id from durable.wake where due_at <= durable.clock() order by due_at limit $1::int4) as due
      order by execution_id
 ), locked as materialized (
-    select g.execution_id, e.queue, e.priority, e.shape_id, e.status <> 'pending' as begun, e.status = any ($2::text[]) as waiting
+    select g.execution_id, e.queue, e.key, e.priority, e.shape_id, e.status <> 'pending' as begun, e.status = any ($2::text[]) as waiting
       from given g
      cross join lateral (
-           select e.queue, e.priority, e.shape_id, e.status from durable.execution e where e.execution_id = g.execution_id for no key update
+           select e.queue, e.key, e.priority, e.shape_id, e.status from durable.execution e where e.execution_id = g.execution_id for no key update
      ) e
 ), woken as materialized (
     select l.*, w.due_at
@@ -27,8 +27,8 @@ with given as materialized (
     update durable.execution set status = 'pending'
      where execution_id = any (array(select execution_id from woken where waiting))
 ), readied as (
-    insert into durable.ready (execution_id, ready_at, shape_id, priority, crashes, begun, queue)
-    select execution_id, due_at, shape_id, priority, 0, begun, queue from woken
+    insert into durable.ready (execution_id, ready_at, shape_id, priority, crashes, begun, queue, key)
+    select execution_id, due_at, shape_id, priority, 0, begun, queue, key from woken
 )
 select (select count(*) from woken) as fired,
        (select array_agg(distinct queue) from woken) as queues,

@@ -1,0 +1,12 @@
+-- The top-level nodes of which something is recorded, in the order in which they were reached.
+--
+-- $1 execution_id uuid
+-- Returns path text
+-- Locks   nothing
+-- Index   journal_pkey
+select top as path
+  from (select split_part(split_part(j.path, '/', 1), '[', 1) as top, min(j.seq) as seq
+          from durable.journal j
+         where j.execution_id = $1::uuid and j.path <> ''
+         group by 1) as reached
+ order by seq

@@ -1,0 +1,62 @@
+"""An engine behind PgBouncer in transaction mode, with a way past it for notifications."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from durable import ConfigurationError, Durable
+from tests.support import flows
+from tests.support.crew import NO_POLLING, Crew
+from tests.support.flows import flaky, noop, planned, three
+from tests.support.invariants import assert_invariants
+from tests.support.ledger import Ledger
+from tests.support.pgbouncer import PROGRAM, pooled
+
+pytestmark = pytest.mark.skipif(PROGRAM is None, reason="there is no pgbouncer on this machine")
+
+LEASE = 2.0
+
+
+@pytest.fixture
+async def pooler(database: str) -> AsyncIterator[str]:
+    async with Ledger(database), pooled(database) as dsn:
+        yield dsn
+    await assert_invariants(database)
+
+
+async def test_workers_behind_a_pooler_are_pushed_and_take_over_from_the_killed(database: str, pooler: str) -> None:
+    options = {"lease": LEASE, "listener_dsn": database, "ledger_dsn": database, "patch": NO_POLLING}
+    async with (
+        Crew(pooler) as crew,
+        Durable(pooler, listener_dsn=database, workflows=[flows], worker=False) as client,
+    ):
+        first, _ = await crew.start_two(**options)
+        handles = await client.start_many(three, [planned(two={"hold": 0.05})] * 60)
+        handles += await client.start_many(flaky, [{}] * 10)
+        await handles[5].result(60)
+        first.kill()
+        results = [await handle.result(60) for handle in handles]
+        assert all(result["last"] == 1 for result in results[:60])
+
+
+async def test_an_engine_behind_a_pooler_starts_waits_and_cancels_under_load(database: str, pooler: str) -> None:
+    async with Durable(pooler, listener_dsn=database, workflows=[flows]) as engine:
+
+        async def one(n: int) -> None:
+            handle = await engine.start(noop, {"n": n}, id=f"mine-{n % 50}")
+            assert (await handle.result(60))["n"] == n % 50
+
+        await asyncio.gather(*(one(n) for n in range(50)))
+        await asyncio.gather(*(one(n) for n in range(50, 300)))
+        later = await engine.start(noop, {}, scheduled_at=None, delay=flows.hours(1))
+        assert await later.cancel("no more")
+        assert (await engine.list_executions(workflow=noop, status="completed", limit=1000)).items
+
+
+async def test_a_pooler_that_nobody_has_told_of_is_refused_with_what_to_do(database: str, pooler: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"leads to a pooler.*listener_dsn"):
+        async with Durable(pooler, workflows=[flows]):
+            pass
