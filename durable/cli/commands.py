@@ -27,6 +27,7 @@ from durable.errors import (
     SchemaTooNew,
     StoreUnavailable,
     UnknownExecution,
+    UnknownSchedule,
     UnknownWorkflow,
 )
 
@@ -55,6 +56,7 @@ Id: TypeAlias = Annotated[str, typer.Argument(help="An id, or its beginning.", s
 _STATUSES: list[tuple[type[Exception], Exit]] = [
     (UnknownExecution, Exit.NOT_FOUND),
     (UnknownWorkflow, Exit.NOT_FOUND),
+    (UnknownSchedule, Exit.NOT_FOUND),
     (NoPendingInput, Exit.NOT_FOUND),
     (ExecutionEnded, Exit.REFUSED),
     (InputRejected, Exit.REFUSED),
@@ -64,6 +66,7 @@ _STATUSES: list[tuple[type[Exception], Exit]] = [
 ]
 _CURES: dict[type[Exception], str] = {
     NoPendingInput: "`durable pending` lists what is asked.",
+    UnknownSchedule: "`durable schedules list` lists them.",
     UnknownExecution: "`durable list` shows the latest.",
     ExecutionEnded: "`durable show` says how.",
 }
@@ -144,7 +147,14 @@ def confirm(question: str, yes: bool) -> None:
 
 def run() -> None:
     """Run the command line."""
-    for module in ("running", "acting", "asking", "operating", "checking"):  # importing them declares their commands
+    for module in (
+        "running",
+        "acting",
+        "asking",
+        "operating",
+        "schedules",
+        "checking",
+    ):  # importing them declares their commands
         importlib.import_module(f"durable.cli.{module}")
 
     logging.basicConfig(level="ERROR", format="%(message)s", stream=sys.stderr)

@@ -14,7 +14,18 @@ import durable
 from durable import Durable
 from tests.examples.processes import ROOT, run, serving, started
 
-PAGES = ("guide", "control_flow", "sagas", "waiting", "queues", "deploy", "operations", "cli", "deploy_check")
+PAGES = (
+    "guide",
+    "control_flow",
+    "sagas",
+    "waiting",
+    "queues",
+    "deploy",
+    "operations",
+    "schedules",
+    "cli",
+    "deploy_check",
+)
 DOCUMENTS = ["README.md", *(f"docs/{page}.md" for page in PAGES)]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 WHOLE = re.compile(r"# (\w+)\.py\b")
@@ -51,6 +62,7 @@ SHOWN = {
     "room 12 is free again, because durable.errors.ExecutionCancelled: the guest has fallen ill\ncompensated",
 }
 SHOWN |= {
+    "nightly": "['Mon 07:00', 'Tue 07:00']\nreport active",
     "tenants": "big 1\nsmall 1\nbig 2\nbig 3",
     "trial": "the body begins\nto ada@example.com: welcome\nthe body begins\nto ada@example.com: your trial ends soon\n"
     "{'email': 'ada@example.com', 'mails': ['mail-7', 'mail-20']}",

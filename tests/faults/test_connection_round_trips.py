@@ -30,6 +30,7 @@ HOUSEKEEPING = {  # seconds between two of a kind, at least
     "wake/fire": POLL_HEALTHY / 2,
     "claim/take": POLL_HEALTHY / 2,
     "claim/audit": POLL_HEALTHY / 2,
+    "queue/limits": POLL_HEALTHY / 2,
     "notify/send": PING_EVERY,
 }
 
