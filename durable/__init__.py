@@ -77,6 +77,7 @@ from durable.errors import (
 from durable.following import LifeEvent
 from durable.handle import Handle
 from durable.inbox import Input, InputPage
+from durable.logs import LogContext
 from durable.model.failure import Failure
 from durable.model.graph import Graph, GraphEdge, GraphNode
 from durable.model.inputs import Choice, Field
@@ -86,8 +87,10 @@ from durable.model.retry import Retry
 from durable.model.status import Status
 from durable.queueing import QueueView, WorkerView
 from durable.queues import Queue, Rate
+from durable.runtime.hooks import ExecutionEvent, WorkerEvent
+from durable.telemetry import Health
 from durable.timing import days, hours, minutes, seconds
-from durable.view import Attempt, EffectView, Execution, Page, StepView
+from durable.view import Attempt, EffectView, Execution, LogLine, Page, StepView
 
 __all__ = [
     "Act",
@@ -116,6 +119,7 @@ __all__ = [
     "Execution",
     "ExecutionCancelled",
     "ExecutionEnded",
+    "ExecutionEvent",
     "ExecutionFailed",
     "Failure",
     "Field",
@@ -125,6 +129,7 @@ __all__ = [
     "GraphEdge",
     "GraphNode",
     "Handle",
+    "Health",
     "IdConflict",
     "Input",
     "InputPage",
@@ -135,6 +140,8 @@ __all__ = [
     "JournalMismatch",
     "JsonCodec",
     "LifeEvent",
+    "LogContext",
+    "LogLine",
     "LoopExhausted",
     "MergeConflict",
     "NoMatchingCase",
@@ -165,6 +172,7 @@ __all__ = [
     "UsageError",
     "WaitTimeout",
     "WorkerCrashed",
+    "WorkerEvent",
     "WorkerView",
     "Workflow",
     "append",

@@ -22,6 +22,7 @@ from durable.runtime.supervisor import Supervisor
 from durable.runtime.waiter import Waiter
 from durable.store.executions import Births, Executions
 from durable.store.group_commit import GroupCommit
+from durable.telemetry.meter import Meter
 
 if TYPE_CHECKING:
     from durable.handle import Handle
@@ -35,6 +36,7 @@ class Parts:
     definitions: Mapping[tuple[str, int], Definition]
     queues: Mapping[str, Queue]
     janitor: Janitor
+    meter: Meter
     codec: Codec
     commit: GroupCommit
     births: Births

@@ -159,6 +159,7 @@ class Starting(Calls):
         row = await _refusable(asyncio.shield(write))
         _check_refused(new, row)
         if row["claimed"]:
+            self._count(parts, new)
             return True
         if row["created"]:  # in a queue that has got limits since we looked
             supervisor.queues_changed()
@@ -173,11 +174,15 @@ class Starting(Calls):
         _check_refused(new, row)
         created = bool(row["created"]) or await self._recognised(parts, new, row, on_conflict)
         if created:
+            self._count(parts, new)
             if row["due_in"] is None:
                 parts.herald.ready(new.queue)
             else:
                 parts.herald.later(row["due_in"])
         return created
+
+    def _count(self, parts: Parts, new: NewExecution) -> None:
+        parts.meter.count("durable_executions_started_total", (("workflow", new.workflow),))
 
     async def _recognised(self, parts: Parts, new: NewExecution, row: Row, on_conflict: OnConflict) -> bool:
         """Whether an execution that was found to exist is this very start's: it was committed, by somebody or by our own

@@ -14,7 +14,7 @@ import inspect
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from anyio import CapacityLimiter, to_process
 
@@ -56,6 +56,14 @@ class Reply:
     target: str | None = None
 
 
+class Meter(Protocol):
+    """Who counts attempts."""
+
+    def attempted(self, workflow: str, step: str, outcome: str, seconds: float) -> None:
+        """An attempt of a step has ended so."""
+        ...
+
+
 class StepRunner:
     """Runs step bodies: on the loop, in threads of its own, or in worker processes.
 
@@ -64,6 +72,8 @@ class StepRunner:
 
     def __init__(self, codec: Codec, *, threads: int = 40, processes: int = 2) -> None:
         self.codec = codec
+        self.capture = False  # whether what bodies log is kept
+        self.meter: Meter | None = None
         self._threads = threads
         self._pool: concurrent.futures.ThreadPoolExecutor | None = None
         self._thread_slots = asyncio.Semaphore(threads)

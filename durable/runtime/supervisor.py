@@ -14,11 +14,12 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 import asyncpg
+import msgspec
 
 from durable.engine.context import Engine
 from durable.engine.inbox import Inbox, Message
@@ -29,12 +30,14 @@ from durable.errors import ClaimLost, Interruption, StoreUnavailable
 from durable.ids import shown_id
 from durable.model.definition import Definition
 from durable.model.failure import Failure
+from durable.model.status import Status
 from durable.runtime.auditor import Auditor
 from durable.runtime.canceller import Canceller
 from durable.runtime.claimer import Claimer, Lane, Past
 from durable.runtime.code import Code, claimable
 from durable.runtime.followers import Followers
 from durable.runtime.herald import Herald
+from durable.runtime.hooks import ExecutionEvent, Hooks, WorkerEvent
 from durable.runtime.janitor import Janitor
 from durable.runtime.listener import HELD, QUEUES, READY, TIMER, Listener
 from durable.runtime.owned import ENDING, Ended, Interrupted, Owned, Writes
@@ -48,6 +51,7 @@ from durable.store.connection import AGAIN, LOST, Link, Row
 from durable.store.executions import births
 from durable.store.group_commit import GroupCommit
 from durable.store.queries import load
+from durable.telemetry.meter import Meter
 
 log = logging.getLogger("durable.runtime")
 
@@ -83,7 +87,11 @@ class Supervisor:
         on_left: Callable[[UUID], None],
         remind: Remind | None,
         janitor: Janitor,
+        meter: Meter,
+        hooks: Hooks,
     ) -> None:
+        self._meter = meter
+        self._hooks = hooks
         self._janitor = janitor
         self._process = process
         self._codes = codes
@@ -123,7 +131,7 @@ class Supervisor:
             self._link, self._became_ready, self._postman.look, canceller.look, self._poll_seconds
         )
         self._reminder = None if remind is None else Reminder(self._link, remind, self._poll_seconds)
-        self._reaper = Reaper(self._link, self._became_ready, self._timekeeper.look)
+        self._reaper = Reaper(self._link, self._became_ready, self._timekeeper.look, self._lost)
         self._auditor = Auditor(
             self._link,
             lambda: self.worker_id,
@@ -158,6 +166,7 @@ class Supervisor:
             ("auditor", self._auditor.run),
             ("lease watch", self._standing.watch),
             ("janitor", self._janitor.run),
+            ("hooks", self._hooks.run),
         ]
         if self._reminder is not None:
             loops.append(("reminder", self._reminder.run))
@@ -280,6 +289,30 @@ class Supervisor:
         the lease holds again, or by whoever took us for dead: to run it could be to run it twice."""
         return epoch == self._standing.epoch and not self._standing.lapsed
 
+    @property
+    def well(self) -> bool:
+        """Whether the lease holds, and is not about to lapse."""
+        return self._standing.well
+
+    @property
+    def draining(self) -> bool:
+        """Whether this worker ends."""
+        return self._draining
+
+    def dead_loops(self) -> list[str]:
+        """What this worker does by itself and has stopped to do."""
+        return [] if self._draining else [task.get_name() for task in self._tasks if task.done()]
+
+    def slots(self) -> list[tuple[str, int, int]]:
+        """Of each queue how many executions run here at most, and now."""
+        return [(lane.name, lane.concurrency, lane.in_flight) for lane in self._lanes.values()]
+
+    def _lost(self, worker: UUID, executions: int) -> None:
+        self._meter.count("durable_workers_lost_total")
+        self._hooks.call(
+            "on_worker_lost", WorkerEvent(worker_id=worker, executions=executions, found_at=datetime.now(UTC))
+        )
+
     def owns(self, execution_id: UUID) -> bool:
         """Whether the execution runs here."""
         return execution_id in self._owned
@@ -371,6 +404,7 @@ class Supervisor:
         if not self.can_use(epoch):
             self.unreserve(row["queue"])
             return
+        self._meter.count("durable_executions_claimed_total", (("queue", row["queue"]),))
         history = History([_record(r) for r in past.journal])
         code = self._codes[row["shape_id"]]
         deadline_in: float | None = row["deadline_in"]
@@ -411,6 +445,8 @@ class Supervisor:
         try:
             shapes = sorted({*(row["held_by"] or ()), definition.shape})
             if await self._writes.hold(row["execution_id"], token, shapes, reason) is not None:
+                event = ExecutionEvent(id=name, workflow=definition.name, status=Status.PENDING, reason=reason)
+                self._hooks.call("on_execution_held", event)
                 self._listener.send(READY, HELD)
         finally:
             self.unreserve(queue)
@@ -521,6 +557,14 @@ class Supervisor:
     def finished(self, owned: Owned, ended: Ended, row: Row) -> None:
         """The end of an execution is durable: tell who waits for it."""
         self._herald.ended(owned.execution_id, ended, row["watchers"])
+        self._meter.count(
+            "durable_executions_ended_total", (("workflow", owned.subject.workflow), ("status", ended.status))
+        )
+        if ended.error is not None and self._hooks.has("on_execution_failed"):
+            failure = msgspec.json.decode(ended.error, type=Failure)
+            id, workflow = owned.subject.execution_id, owned.subject.workflow
+            event = ExecutionEvent(id=id, workflow=workflow, status=Status(ended.status), failure=failure)
+            self._hooks.call("on_execution_failed", event)
         self.followers.moved(owned.execution_id)
         if owned.parent_id is not None:
             self._herald.mail(owned.parent_id, row["parent_queue"], sure=False)
