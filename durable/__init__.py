@@ -11,24 +11,32 @@ from durable.codec import Codec, JsonCodec
 from durable.current import (
     cancel,
     cleanup,
+    create_schedule,
+    delete_schedule,
     emit,
     fork,
     get_execution,
+    get_schedule,
     list_acts,
     list_children,
     list_executions,
     list_pending_inputs,
     list_queues,
+    list_schedules,
     list_workers,
     pause,
     pause_queue,
+    pause_schedule,
     provide_input,
     resume,
     resume_queue,
+    resume_schedule,
     retry,
     send_event,
     start,
     start_many,
+    trigger_schedule,
+    update_schedule,
 )
 from durable.data import append, assign, increment, update
 from durable.engine.context import Context, context
@@ -69,6 +77,7 @@ from durable.errors import (
     StoreUnavailable,
     TooManyFailures,
     UnknownExecution,
+    UnknownSchedule,
     UnknownWorkflow,
     UsageError,
     WaitTimeout,
@@ -78,16 +87,19 @@ from durable.following import LifeEvent
 from durable.handle import Handle
 from durable.inbox import Input, InputPage
 from durable.logs import LogContext
+from durable.model.cron import Cron, Every
 from durable.model.failure import Failure
 from durable.model.graph import Graph, GraphEdge, GraphNode
 from durable.model.inputs import Choice, Field
 from durable.model.results import ArmResults, Err, Goto, ItemResults, Ok
 from durable.model.retention import Retention
 from durable.model.retry import Retry
+from durable.model.scheduled import Scheduled
 from durable.model.status import Status
 from durable.queueing import QueueView, WorkerView
 from durable.queues import Queue, Rate
 from durable.runtime.hooks import ExecutionEvent, WorkerEvent
+from durable.scheduled import Schedule, SchedulePage
 from durable.telemetry import Health
 from durable.timing import days, hours, minutes, seconds
 from durable.view import Attempt, EffectView, Execution, LogLine, Page, StepView
@@ -107,6 +119,7 @@ __all__ = [
     "Codec",
     "ConfigurationError",
     "Context",
+    "Cron",
     "DeadlineExceeded",
     "DecodeError",
     "DefinitionError",
@@ -116,6 +129,7 @@ __all__ = [
     "EncodeError",
     "EngineNotRunning",
     "Err",
+    "Every",
     "Execution",
     "ExecutionCancelled",
     "ExecutionEnded",
@@ -159,6 +173,9 @@ __all__ = [
     "Retry",
     "RetryAfter",
     "RunFailed",
+    "Schedule",
+    "SchedulePage",
+    "Scheduled",
     "SchemaTooNew",
     "SeveralEngines",
     "Status",
@@ -168,6 +185,7 @@ __all__ = [
     "StoreUnavailable",
     "TooManyFailures",
     "UnknownExecution",
+    "UnknownSchedule",
     "UnknownWorkflow",
     "UsageError",
     "WaitTimeout",
@@ -182,11 +200,14 @@ __all__ = [
     "cleanup",
     "context",
     "continue_as",
+    "create_schedule",
     "days",
+    "delete_schedule",
     "emit",
     "end_of_day",
     "fork",
     "get_execution",
+    "get_schedule",
     "hours",
     "increment",
     "list_acts",
@@ -194,15 +215,18 @@ __all__ = [
     "list_executions",
     "list_pending_inputs",
     "list_queues",
+    "list_schedules",
     "list_workers",
     "minutes",
     "next_business_day",
     "next_weekday",
     "pause",
     "pause_queue",
+    "pause_schedule",
     "provide_input",
     "resume",
     "resume_queue",
+    "resume_schedule",
     "retry",
     "run",
     "schedule_at",
@@ -212,7 +236,9 @@ __all__ = [
     "start",
     "start_many",
     "start_workflow",
+    "trigger_schedule",
     "update",
+    "update_schedule",
     "wait_for_all",
     "wait_for_any",
     "wait_for_approval",

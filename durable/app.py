@@ -21,25 +21,27 @@ from durable.authoring import Workflow, collect
 from durable.client import Client
 from durable.codec import Codec, JsonCodec
 from durable.engine.step_runner import StepRunner
-from durable.errors import ConfigurationError, EngineNotRunning
+from durable.errors import ConfigurationError, DurableError, EngineNotRunning
 from durable.ids import new_token
 from durable.inbox import Input, input_from
 from durable.logs import Capture
+from durable.model.definition import Definition
 from durable.model.fingerprint import shape_of
 from durable.model.retention import LONGEST, Retention, fault_of
 from durable.paging import Row
 from durable.parts import Parts
 from durable.queues import CONCURRENCY, COUNT_MAX, Queue
-from durable.request import check_queue_name
+from durable.request import check_queue_name, key_of
 from durable.runtime.canceller import Canceller
 from durable.runtime.code import Code, judged
 from durable.runtime.followers import Followers
 from durable.runtime.herald import Herald
 from durable.runtime.hooks import ExecutionEvent, Hooks, WorkerEvent
 from durable.runtime.janitor import Janitor, Policy
-from durable.runtime.listener import ENDED, FOLLOW, NEWS, READY, TOLD, Listener
+from durable.runtime.listener import ENDED, FOLLOW, NEWS, READY, SCHEDULES, TOLD, Listener
 from durable.runtime.supervisor import POLL_DEAF, POLL_HEALTHY, Supervisor
 from durable.runtime.waiter import Waiter
+from durable.scheduled import declarations
 from durable.store.connection import Pooled
 from durable.store.executions import Executions, births
 from durable.store.group_commit import GroupCommit
@@ -132,6 +134,7 @@ class Durable(Client):
         self._retention = Retention.of(retention) if fault_of(retention) is None else retention
         self._id_retention = id_retention
         self._check()
+        self._declarations = declarations(self._definitions, self._codec, self._max_payload)
         self._stack: contextlib.AsyncExitStack | None = None
         self._running: Parts | None = None
 
@@ -264,7 +267,7 @@ class Durable(Client):
         codes = await self._judge_shapes(executions)
         declared = await self._declare_queues(executions)
         commit = await stack.enter_async_context(_closing_in_time(GroupCommit(dsn, self._writers)))
-        channels = [READY, TOLD, FOLLOW] if self._worker else []
+        channels = [READY, TOLD, FOLLOW, SCHEDULES] if self._worker else []
         listener = Listener(direct, process, channels, self._message, self._connected)
         runner = StepRunner(self._codec, threads=self._threads, processes=self._processes)
         stack.callback(runner.close)
@@ -299,6 +302,9 @@ class Durable(Client):
                 followers=followers,
                 canceller=canceller,
                 on_left=waiter.ask,
+                definitions=self._definitions,
+                turn_of=self._turn_of,
+                declarations=self._declarations,
                 remind=None if self._on_reminder is None else self._remind,
                 janitor=janitor,
                 meter=meter,
@@ -406,6 +412,14 @@ class Durable(Client):
         finally:
             logging.getLogger().removeHandler(handler)
 
+    def _turn_of(self, queue: str, definition: Definition, text: str) -> str | None:
+        """With whom an execution takes turns that a schedule starts; with nobody, where its data does not say."""
+        try:
+            return key_of(queue, self._codec.decode(text, definition.input_type), None, self._queues)
+        except DurableError as error:
+            log.error("a schedule of workflow %r starts under no key: %s", definition.name, error)
+            return None
+
     async def _remind(self, row: Row) -> None:
         if self._on_reminder is not None:
             await self._on_reminder(input_from(row, self._codec))
@@ -433,6 +447,8 @@ class Durable(Client):
         elif parts.supervisor is not None:
             if channel == READY:
                 parts.supervisor.ready_message(message)
+            elif channel == SCHEDULES:
+                parts.supervisor.scheduler.look()
             elif channel == TOLD:
                 parts.supervisor.claim_told(UUID(hex=message))
 

@@ -35,7 +35,7 @@ from durable.parts import Parts, ended, unknown
 from durable.queueing import Queueing
 from durable.request import encode_tags, encoded, matchable, once_of
 from durable.runtime.listener import READY, TIMER
-from durable.starting import Starting
+from durable.scheduling import Scheduling
 from durable.store.connection import Row
 from durable.store.executions import notify_in
 from durable.store.group_commit import Kind
@@ -57,7 +57,7 @@ Out = TypeVar("Out")
 OnConflict: TypeAlias = Literal["return", "error"]
 
 
-class Client(Starting, Queueing, Acting):
+class Client(Scheduling, Queueing, Acting):
     """The calls of a running engine. `durable.start` and its siblings are these methods on the engine of the loop."""
 
     _parts: Parts | None = None

@@ -69,8 +69,13 @@ class UnknownExecution(UsageError):
     """There is no execution of this id."""
 
 
+class UnknownSchedule(UsageError):
+    """There is no schedule of this name."""
+
+
 class IdConflict(UsageError):
-    """The id belongs to an execution already: of another workflow, or `on_conflict="error"` was asked for."""
+    """The id belongs to an execution already: of another workflow, or `on_conflict="error"` was asked for. Or the name to a
+    schedule."""
 
 
 class ExecutionEnded(UsageError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
@@ -50,6 +50,13 @@ def new_execution(
 ) -> NewExecution:
     """The row of an execution to be started. Raises `EncodeError`, `PayloadTooLarge` and `UsageError`."""
     text = encoded(data, codec, payload_bytes_max, definition.input_type)
+    return execution_of(definition, text, id, options, lambda queue: key_of(queue, data, options.key, queues))
+
+
+def execution_of(
+    definition: Definition, text: str, id: str | None, options: Options, turn_in: Callable[[str], str | None]
+) -> NewExecution:
+    """The same, of input that is JSON text already; *turn_in* says whose turn it takes in a queue."""
     _check_times(options.delay, options.scheduled_at)
     priority = check_priority(definition.priority if options.priority is None else options.priority)
     queue = check_queue_name(definition.queue if options.queue is None else options.queue)
@@ -68,7 +75,7 @@ def new_execution(
         delay=None if options.delay is None else options.delay.total_seconds(),
         timeout=None if definition.timeout is None else definition.timeout.total_seconds(),
         chosen_id=id is not None,
-        key=key_of(queue, data, options.key, queues),
+        key=turn_in(queue),
     )
 
 

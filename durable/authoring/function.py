@@ -16,6 +16,7 @@ from durable.errors import DefinitionError
 from durable.model.definition import Block, Function, Step
 from durable.model.retention import Retention
 from durable.model.retry import Retry
+from durable.model.scheduled import ScheduleOption
 from durable.model.signature import is_async, name_of
 
 
@@ -68,6 +69,7 @@ def workflow(
     priority: int = 0,
     retention: Retention | timedelta | None = None,
     on_failure: Function | None = None,
+    schedule: ScheduleOption | None = None,
 ) -> Any:
     """Make a workflow of an ``async def``: ``@durable.workflow`` or ``@durable.workflow("name", ...)``.
 
@@ -87,6 +89,7 @@ def workflow(
             priority=priority,
             retention=retention,
             on_failure=on_failure,
+            schedule=schedule,
         )
 
     def decorate(function: Callable[..., Awaitable[Any]]) -> FunctionWorkflow[Any, Any]:

@@ -10,6 +10,7 @@ from durable.model.definition import CompensateOn, Function
 from durable.model.results import ArmResults, ItemResults
 from durable.model.retention import Retention
 from durable.model.retry import Retry
+from durable.model.scheduled import ScheduleOption
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -35,6 +36,7 @@ class WorkflowOptions(TypedDict, total=False):
     priority: int
     retention: Retention | timedelta | None
     on_failure: Function | None
+    schedule: ScheduleOption | None
 
 
 class RunOptions(TypedDict, total=False):

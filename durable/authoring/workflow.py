@@ -32,6 +32,7 @@ from durable.model.inference import infer
 from durable.model.pieces import check_options
 from durable.model.retention import Retention, fault_of
 from durable.model.retry import Retry
+from durable.model.scheduled import ScheduleOption, scheduled
 
 In = TypeVar("In", default=Any)
 Out = TypeVar("Out", default=Any)
@@ -53,7 +54,9 @@ class Workflow(BlockBuilder, Generic[In, Out]):
     *retention* is how long they are kept after their end: a duration, or a `Retention` by status; without one, as long as the
     engine says. *on_failure* is a function that is run when an execution has failed, after what had to be undone was undone;
     it gets the execution's input, and ``context().failure``. If it fails itself, that is recorded, and the execution ends as
-    it would have ended. Raises `DefinitionError`, with file and line, for a value that cannot be kept.
+    it would have ended. *schedule* starts it by itself: a rule, `Cron` or `Every`, or `Scheduled`, which also says on what
+    data; workers that have this workflow keep to it. Raises `DefinitionError`, with file and line, for a value that cannot be
+    kept.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class Workflow(BlockBuilder, Generic[In, Out]):
         priority: int = 0,
         retention: Retention | timedelta | None = None,
         on_failure: Function | None = None,
+        schedule: ScheduleOption | None = None,
     ) -> None:
         frame = calling_frame()
         head = Definition(
@@ -78,6 +82,7 @@ class Workflow(BlockBuilder, Generic[In, Out]):
             priority=priority,
             timeout=timeout,
             retry=Retry() if retry is None else retry,
+            schedule=scheduled(schedule, f'workflow "{name}" ({source_of(frame)})'),
             retention=check_retention(retention, source_of(frame), name),
         )
         check_options(head)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from durable.errors import UsageError
@@ -115,6 +116,13 @@ class Context:
         if not 0 <= fraction <= 1:
             raise UsageError(f"progress is {fraction!r}. Give a fraction from 0 to 1.")
         self.stream.progress(fraction, message)
+
+    @property
+    def scheduled_for(self) -> datetime | None:
+        """The instant for which a schedule has started this execution (aware, UTC): not when that was done, which may be later.
+        None when it was no schedule."""
+        instant = self.tags.get("durable.scheduled_for")
+        return datetime.fromisoformat(instant) if isinstance(instant, str) else None
 
     @property
     def idempotency_key(self) -> str:

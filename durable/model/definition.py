@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeAlias
 
 from durable.model.retention import Retention
 from durable.model.retry import Retry
+from durable.model.scheduled import Scheduled
 
 Function: TypeAlias = Callable[..., Any]
 ErrorPolicy: TypeAlias = Literal["fail_fast", "complete_all", "continue"]
@@ -242,3 +243,4 @@ class Definition:
     retry: Retry = field(default_factory=Retry)
     retention: Retention | None = None
     on_failure: Step | None = None
+    schedule: Scheduled | None = None

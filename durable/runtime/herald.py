@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from durable.runtime.listener import ENDED, QUEUES, READY, TIMER, TOLD, Listener, channel_of
+from durable.runtime.listener import ENDED, QUEUES, READY, SCHEDULES, TIMER, TOLD, Listener, channel_of
 from durable.runtime.owned import Ended
 
 if TYPE_CHECKING:
@@ -72,9 +72,17 @@ class Herald:
         else:
             self._listener.send(READY, TIMER)
 
+    def scheduled(self) -> None:
+        """A schedule was changed."""
+        if self.supervisor is not None:
+            self.supervisor.scheduler.look()
+        self._listener.send(SCHEDULES, "changed")
+
     def ended(self, execution_id: UUID, ended: Ended, watchers: Iterable[UUID] | None) -> None:
         """An execution has ended."""
         self._on_ended(execution_id, ended)
+        if self.supervisor is not None:
+            self.supervisor.scheduler.ended()
         for watcher in watchers or ():
             if watcher != self._process:
                 self._listener.send(channel_of(watcher), f"{ENDED}{execution_id.hex}")

@@ -34,6 +34,8 @@ PAYLOAD_BYTES_MAX = 7_900  # PostgreSQL allows 8,000
 
 OUTBOX_MAX = 10_000  # hints kept while there is no connection; whoever misses one finds out by looking
 
+SCHEDULES = "durable_schedules"  # payload: of no meaning; a schedule was changed
+
 FOLLOW = "durable_follow"  # payload: the id of an execution and that of a process that follows it
 
 ENDED, NEWS, PING = "e", "n", "p"  # what a message to one process is about: its first letter

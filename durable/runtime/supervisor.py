@@ -39,11 +39,12 @@ from durable.runtime.followers import Followers
 from durable.runtime.herald import Herald
 from durable.runtime.hooks import ExecutionEvent, Hooks, WorkerEvent
 from durable.runtime.janitor import Janitor
-from durable.runtime.listener import HELD, QUEUES, READY, TIMER, Listener
+from durable.runtime.listener import HELD, QUEUES, READY, SCHEDULES, TIMER, Listener
 from durable.runtime.owned import ENDING, Ended, Interrupted, Owned, Writes
 from durable.runtime.postman import Postman
 from durable.runtime.reaper import Reaper
 from durable.runtime.reminder import Remind, Reminder
+from durable.runtime.scheduler import Declaration, Scheduler
 from durable.runtime.standing import Standing
 from durable.runtime.timekeeper import Timekeeper
 from durable.store.claims import read_messages
@@ -86,6 +87,9 @@ class Supervisor:
         canceller: Canceller,
         on_left: Callable[[UUID], None],
         remind: Remind | None,
+        definitions: Mapping[tuple[str, int], Definition],
+        declarations: Sequence[Declaration],
+        turn_of: Callable[[str, Definition, str], str | None],
         janitor: Janitor,
         meter: Meter,
         hooks: Hooks,
@@ -141,6 +145,18 @@ class Supervisor:
             self.release_stray,
             self._poll_seconds,
         )
+        self.scheduler = Scheduler(
+            dsn,
+            self._link,
+            definitions,
+            declarations,
+            turn_of=turn_of,
+            on_ready=self._became_ready,
+            on_doomed=canceller.look,
+            on_queued=functools.partial(listener.send, SCHEDULES, "queued"),
+            on_resent=self.look_everywhere,
+            poll_seconds=self._poll_seconds,
+        )
         self._standing = Standing(dsn, lease, self._stop_everything, self._take_up_work, self._reaper.reap)
         self._writes = Writes(commit, self.worker_id)
         self.births = births(self.worker_id)
@@ -155,6 +171,7 @@ class Supervisor:
     async def start(self) -> None:
         """Register this worker and begin to work. Raises what keeps it from registering, other than an outage."""
         await self._standing.start()
+        await self.scheduler.declare()
         # Does nothing, and so is cancelled only when all are; the others are, for an instant, when a timeout of theirs is over.
         self._sentinel = asyncio.create_task(_for_ever(), name="durable sentinel")
         loops: list[tuple[str, Callable[[], Awaitable[None]]]] = [
@@ -164,6 +181,7 @@ class Supervisor:
             ("canceller", functools.partial(self._canceller.run, self._link)),
             ("reaper", self._reaper.run),
             ("auditor", self._auditor.run),
+            ("scheduler", self.scheduler.run),
             ("lease watch", self._standing.watch),
             ("janitor", self._janitor.run),
             ("hooks", self._hooks.run),
@@ -220,6 +238,7 @@ class Supervisor:
                 await self._link.fetch(load("worker/remove"), self.worker_id)
         except (*LOST, *AGAIN):
             log.warning("this worker could not sign off: its lease will lapse by itself")
+        await self.scheduler.close()
         await self._link.close()
 
     async def _until(self, condition: Callable[[], bool]) -> None:
@@ -611,6 +630,7 @@ class Supervisor:
         self._claimer.nudge(held=True)
         self._claimer.limits_changed()
         self._timekeeper.look()
+        self.scheduler.look()
 
     async def _ask_for_told(self, owned: Owned) -> None:
         try:

@@ -23,6 +23,7 @@ DOCUMENTS = [
     "docs/queues.md",
     "docs/deploy.md",
     "docs/operations.md",
+    "docs/schedules.md",
 ]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 WHOLE = re.compile(r"# (\w+)\.py\b")
@@ -59,6 +60,7 @@ SHOWN = {
     "room 12 is free again, because durable.errors.ExecutionCancelled: the guest has fallen ill\ncompensated",
 }
 SHOWN |= {
+    "nightly": "['Mon 07:00', 'Tue 07:00']\nreport active",
     "tenants": "big 1\nsmall 1\nbig 2\nbig 3",
     "trial": "the body begins\nto ada@example.com: welcome\nthe body begins\nto ada@example.com: your trial ends soon\n"
     "{'email': 'ada@example.com', 'mails': ['mail-7', 'mail-20']}",
