@@ -23,6 +23,7 @@ DOCUMENTS = [
     "docs/queues.md",
     "docs/deploy.md",
     "docs/operations.md",
+    "docs/telemetry.md",
     "docs/schedules.md",
 ]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
