@@ -48,6 +48,7 @@ from durable.store.group_commit import GroupCommit
 from durable.store.migrate import migrate
 from durable.telemetry.meter import Meter
 from durable.telemetry.page import Health, Page, health_of
+from durable.telemetry.tracing import Tracing
 
 log = logging.getLogger("durable")
 
@@ -75,7 +76,8 @@ class Durable(Client):
 
     *on_execution_failed*, *on_execution_held* and *on_worker_lost* are awaited with what has happened, at most once, by the
     worker that has found it out: an end that a worker's crash hides from it is not told of. *capture_logs* is from which
-    level on what bodies log is kept with their execution; None keeps nothing.
+    level on what bodies log is kept with their execution; None keeps nothing. *tracing* makes spans for OpenTelemetry (extra
+    ``otel``).
 
     Use it as an async context manager, as the lifespan of an ASGI app, in aiohttp's ``cleanup_ctx``, or with `run`.
     It can be entered again after it was left. Raises `DefinitionError` and `ConfigurationError`.
@@ -102,6 +104,7 @@ class Durable(Client):
         on_execution_held: Callable[[ExecutionEvent], Awaitable[None]] | None = None,
         on_worker_lost: Callable[[WorkerEvent], Awaitable[None]] | None = None,
         capture_logs: int | str | None = "INFO",
+        tracing: bool = False,
         retention: Retention | timedelta | None = None,
         id_retention: timedelta | None = timedelta(days=30),
     ) -> None:
@@ -130,6 +133,7 @@ class Durable(Client):
             "on_worker_lost": on_worker_lost,
         }
         self._capture_logs = capture_logs
+        self._tracing = Tracing() if tracing else None
         self._page = Page(self.parts)
         self._retention = Retention.of(retention) if fault_of(retention) is None else retention
         self._id_retention = id_retention
@@ -272,6 +276,7 @@ class Durable(Client):
         runner = StepRunner(self._codec, threads=self._threads, processes=self._processes)
         stack.callback(runner.close)
         meter = runner.meter = Meter()
+        runner.tracer = self._tracing
         if self._capture_logs is not None and self._worker:
             stack.enter_context(self._captured(runner, self._capture_logs))
         hooks = Hooks(self._hooks)
@@ -309,6 +314,7 @@ class Durable(Client):
                 janitor=janitor,
                 meter=meter,
                 hooks=hooks,
+                tracing=self._tracing,
             )
         herald.supervisor = supervisor
         self._running = Parts(
@@ -317,6 +323,7 @@ class Durable(Client):
             queues=self._queues,
             janitor=janitor,
             meter=meter,
+            tracing=self._tracing,
             codec=self._codec,
             commit=commit,
             births=births(process),

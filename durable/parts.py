@@ -23,6 +23,7 @@ from durable.runtime.waiter import Waiter
 from durable.store.executions import Births, Executions
 from durable.store.group_commit import GroupCommit
 from durable.telemetry.meter import Meter
+from durable.telemetry.tracing import Tracing
 
 if TYPE_CHECKING:
     from durable.handle import Handle
@@ -37,6 +38,7 @@ class Parts:
     queues: Mapping[str, Queue]
     janitor: Janitor
     meter: Meter
+    tracing: Tracing | None
     codec: Codec
     commit: GroupCommit
     births: Births

@@ -65,6 +65,8 @@ class Starting(Calls):
         definition = self.definition_of(workflow)
         options = Options(queue, priority, delay, scheduled_at, tags, key)
         new = new_execution(definition, data, id, options, parts.codec, parts.payload_bytes_max, parts.queues)
+        if parts.tracing is not None:
+            new.tags = parts.tracing.tagged(new.tags)
         if connection is not None:
             row = await start_in(connection, new, parts.process)  # type: ignore[arg-type]
             if notify and row["created"]:
@@ -108,6 +110,9 @@ class Starting(Calls):
             new_execution(definition, item, id, options, parts.codec, parts.payload_bytes_max, parts.queues)
             for item, id in zip(data, named, strict=True)
         ]
+        if parts.tracing is not None:
+            for new in news:
+                new.tags = parts.tracing.tagged(new.tags)
         writes = [parts.commit.write(parts.births.of(new), new.execution_id, new.row(), len(new.input)) for new in news]
         # Whatever one of them meets, what was started is told to the workers before it is raised here.
         await asyncio.gather(*writes, return_exceptions=True)

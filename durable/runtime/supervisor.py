@@ -53,6 +53,7 @@ from durable.store.executions import births
 from durable.store.group_commit import GroupCommit
 from durable.store.queries import load
 from durable.telemetry.meter import Meter
+from durable.telemetry.tracing import Tracing
 
 log = logging.getLogger("durable.runtime")
 
@@ -93,7 +94,9 @@ class Supervisor:
         janitor: Janitor,
         meter: Meter,
         hooks: Hooks,
+        tracing: Tracing | None,
     ) -> None:
+        self._tracing = tracing
         self._meter = meter
         self._hooks = hooks
         self._janitor = janitor
@@ -412,6 +415,9 @@ class Supervisor:
         if deadline_in is not None:
             owned.deadline = self._loop.call_later(max(deadline_in, 0.0), owned.interrupt, Interrupted.DEADLINE)
         self._owned[execution_id] = owned
+        if self._tracing is not None:
+            shown, workflow = subject.execution_id, subject.workflow
+            self._tracing.arrived(execution_id, shown, workflow, subject.tags, queue, self.worker_id)
         owned.task = self._loop.create_task(self._run(owned))
         # Not at the end of `_run`: a task that is cancelled before it has run never gets there.
         owned.task.add_done_callback(functools.partial(self._left, owned))
@@ -564,6 +570,8 @@ class Supervisor:
             owned.suspect = False
             self.cleared()
         self.unreserve(owned.queue)
+        if self._tracing is not None:
+            self._tracing.left(owned.subject.execution_id)
         if self._lanes[owned.queue].limited:
             self._listener.send(READY, owned.queue)  # it may be another worker's turn
         self._on_left(owned.execution_id)
