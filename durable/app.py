@@ -390,10 +390,9 @@ class Durable(Client):
                 log.warning(
                     "the limits of queue %r were declared otherwise before; ours hold from now on", row["queue"]
                 )
-        changed = [row["queue"] for row in rows]
-        if changed:
-            await executions.fetch("queue/count_claims", changed)
-        return bool(changed)
+        # Each time, not only when that is new: whoever has declared it may have died before this.
+        await executions.fetch("queue/count_claims", self._declared)
+        return bool(rows)
 
     @property
     def _keep_ids(self) -> float | None:

@@ -572,7 +572,8 @@ class Supervisor:
         self.unreserve(owned.queue)
         if self._tracing is not None:
             self._tracing.left(owned.subject.execution_id)
-        if self._lanes[owned.queue].limited:
+        lane = self._lanes[owned.queue]
+        if lane.limited and (lane.others or lane.backlog):
             self._listener.send(READY, owned.queue)  # it may be another worker's turn
         self._on_left(owned.execution_id)
 
