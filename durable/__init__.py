@@ -86,6 +86,7 @@ from durable.errors import (
 from durable.following import LifeEvent
 from durable.handle import Handle
 from durable.inbox import Input, InputPage
+from durable.logs import LogContext
 from durable.model.cron import Cron, Every
 from durable.model.failure import Failure
 from durable.model.graph import Graph, GraphEdge, GraphNode
@@ -97,9 +98,11 @@ from durable.model.scheduled import Scheduled
 from durable.model.status import Status
 from durable.queueing import QueueView, WorkerView
 from durable.queues import Queue, Rate
+from durable.runtime.hooks import ExecutionEvent, WorkerEvent
 from durable.scheduled import Schedule, SchedulePage
+from durable.telemetry import Health
 from durable.timing import days, hours, minutes, seconds
-from durable.view import Attempt, EffectView, Execution, Page, StepView
+from durable.view import Attempt, EffectView, Execution, LogLine, Page, StepView
 
 __all__ = [
     "Act",
@@ -130,6 +133,7 @@ __all__ = [
     "Execution",
     "ExecutionCancelled",
     "ExecutionEnded",
+    "ExecutionEvent",
     "ExecutionFailed",
     "Failure",
     "Field",
@@ -139,6 +143,7 @@ __all__ = [
     "GraphEdge",
     "GraphNode",
     "Handle",
+    "Health",
     "IdConflict",
     "Input",
     "InputPage",
@@ -149,6 +154,8 @@ __all__ = [
     "JournalMismatch",
     "JsonCodec",
     "LifeEvent",
+    "LogContext",
+    "LogLine",
     "LoopExhausted",
     "MergeConflict",
     "NoMatchingCase",
@@ -183,6 +190,7 @@ __all__ = [
     "UsageError",
     "WaitTimeout",
     "WorkerCrashed",
+    "WorkerEvent",
     "WorkerView",
     "Workflow",
     "append",

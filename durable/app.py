@@ -9,7 +9,7 @@ import inspect
 import logging
 import os
 import signal
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from types import ModuleType, TracebackType
@@ -26,6 +26,7 @@ from durable.engine.step_runner import StepRunner
 from durable.errors import ConfigurationError, DurableError, EngineNotRunning
 from durable.ids import new_token
 from durable.inbox import Input, input_from
+from durable.logs import Capture
 from durable.model.definition import Definition
 from durable.model.fingerprint import shape_of
 from durable.model.retention import LONGEST, Retention, fault_of
@@ -37,6 +38,7 @@ from durable.runtime.canceller import Canceller
 from durable.runtime.code import Code, judged
 from durable.runtime.followers import Followers
 from durable.runtime.herald import Herald
+from durable.runtime.hooks import ExecutionEvent, Hooks, WorkerEvent
 from durable.runtime.janitor import Janitor, Policy
 from durable.runtime.listener import ENDED, FOLLOW, NEWS, READY, SCHEDULES, TOLD, Listener
 from durable.runtime.supervisor import POLL_DEAF, POLL_HEALTHY, Supervisor
@@ -46,11 +48,15 @@ from durable.store.connection import Pooled
 from durable.store.executions import Executions, births
 from durable.store.group_commit import GroupCommit
 from durable.store.migrate import migrate
+from durable.telemetry.meter import Meter
+from durable.telemetry.page import Health, Page, health_of
+from durable.telemetry.tracing import Tracing
 
 log = logging.getLogger("durable")
 
 DSN_VARIABLE = "DURABLE_DATABASE_URL"
 LOCK_WAIT = "500ms"  # for somebody's transaction, of what is cancelled because of another execution
+HOOK_SECONDS = 5.0  # how long closing waits for hooks that are under way
 FLUSH_SECONDS = 5.0  # how long closing waits for PostgreSQL to take what was written
 
 
@@ -69,6 +75,11 @@ class Durable(Client):
     *on_reminder* is awaited with each `Input` that nobody has answered for its ``remind_every=``: by one worker that was
     given it; a reminder is lost with a worker that dies in it, or when it raises (which is logged), and the next one comes in
     its time.
+
+    *on_execution_failed*, *on_execution_held* and *on_worker_lost* are awaited with what has happened, at most once, by the
+    worker that has found it out: an end that a worker's crash hides from it is not told of. *capture_logs* is from which
+    level on what bodies log is kept with their execution; None keeps nothing. *tracing* makes spans for OpenTelemetry (extra
+    ``otel``).
 
     Use it as an async context manager, as the lifespan of an ASGI app, in aiohttp's ``cleanup_ctx``, or with `run`.
     It can be entered again after it was left. Raises `DefinitionError` and `ConfigurationError`.
@@ -91,6 +102,11 @@ class Durable(Client):
         threads: int = 40,
         processes: int = 2,
         on_reminder: Callable[[Input], Awaitable[None]] | None = None,
+        on_execution_failed: Callable[[ExecutionEvent], Awaitable[None]] | None = None,
+        on_execution_held: Callable[[ExecutionEvent], Awaitable[None]] | None = None,
+        on_worker_lost: Callable[[WorkerEvent], Awaitable[None]] | None = None,
+        capture_logs: int | str | None = "INFO",
+        tracing: bool = False,
         retention: Retention | timedelta | None = None,
         id_retention: timedelta | None = timedelta(days=30),
     ) -> None:
@@ -113,6 +129,14 @@ class Durable(Client):
         self._threads = threads
         self._processes = processes
         self._on_reminder = on_reminder
+        self._hooks: dict[str, Any] = {
+            "on_execution_failed": on_execution_failed,
+            "on_execution_held": on_execution_held,
+            "on_worker_lost": on_worker_lost,
+        }
+        self._capture_logs = capture_logs
+        self._tracing = Tracing() if tracing else None
+        self._page = Page(self.parts)
         self._retention = Retention.of(retention) if fault_of(retention) is None else retention
         self._id_retention = id_retention
         self._check()
@@ -143,8 +167,16 @@ class Durable(Client):
             )
         for queue in self._queues:
             check_queue_name(queue)
-        if self._on_reminder is not None and not inspect.iscoroutinefunction(self._on_reminder):
-            raise ConfigurationError(f"Durable: on_reminder is {self._on_reminder!r}. Give an `async def`.")
+        for name, hook in {"on_reminder": self._on_reminder, **self._hooks}.items():
+            if hook is not None and not inspect.iscoroutinefunction(hook):
+                raise ConfigurationError(f"Durable: {name} is {hook!r}. Give an `async def`.")
+        level = self._capture_logs
+        if isinstance(level, str):
+            level = logging.getLevelNamesMapping().get(level)
+        if (level is None and self._capture_logs is not None) or isinstance(level, bool):
+            raise ConfigurationError(
+                f'Durable: capture_logs is {self._capture_logs!r}. Give a level of logging, e.g. "INFO", or None for nothing.'
+            )
         if self._worker and not self._served:
             raise ConfigurationError(
                 "Durable: a worker without queues would run nothing. Give queues, or worker=False."
@@ -234,6 +266,18 @@ class Durable(Client):
             for number in signals:
                 loop.remove_signal_handler(number)
 
+    # --- How it is ------------------------------------------------------------------------------------------------
+
+    async def health(self) -> Health:
+        """Whether this engine goes on by itself, and would serve what comes now; what is wrong, otherwise. Raises
+        `EngineNotRunning`."""
+        return await health_of(self.parts())
+
+    def metrics_app(self) -> Page:
+        """An ASGI app to be mounted or served: ``/metrics`` for Prometheus, ``/healthz`` and ``/readyz`` for whoever manages
+        processes."""
+        return self._page
+
     # --- Putting it together ---------------------------------------------------------------------------------------
 
     def parts(self) -> Parts:
@@ -266,6 +310,11 @@ class Durable(Client):
         listener = Listener(direct, process, channels, self._message, self._connected)
         runner = StepRunner(self._codec, threads=self._threads, processes=self._processes)
         stack.callback(runner.close)
+        meter = runner.meter = Meter()
+        runner.tracer = self._tracing
+        if self._capture_logs is not None and self._worker:
+            stack.enter_context(self._captured(runner, self._capture_logs))
+        hooks = Hooks(self._hooks)
         waiter = Waiter(dsn, process, self._runs_here, lambda: POLL_HEALTHY if listener.healthy else POLL_DEAF)
         followers = Followers(process, listener)
         herald = Herald(process, listener, waiter.ended)
@@ -298,6 +347,9 @@ class Durable(Client):
                 declarations=self._declarations,
                 remind=None if self._on_reminder is None else self._remind,
                 janitor=janitor,
+                meter=meter,
+                hooks=hooks,
+                tracing=self._tracing,
             )
         herald.supervisor = supervisor
         self._running = Parts(
@@ -305,6 +357,8 @@ class Durable(Client):
             definitions=self._definitions,
             queues=self._queues,
             janitor=janitor,
+            meter=meter,
+            tracing=self._tracing,
             codec=self._codec,
             commit=commit,
             births=births(process),
@@ -324,6 +378,7 @@ class Durable(Client):
         await stack.enter_async_context(_task(listener.run(), "durable listener"))
         stack.push_async_callback(listener.flush)
         if supervisor is not None:
+            stack.push_async_callback(hooks.finish, HOOK_SECONDS)
             stack.push_async_callback(supervisor.drain, self._drain)
             await supervisor.start()
         current.enter(self)
@@ -370,10 +425,9 @@ class Durable(Client):
                 log.warning(
                     "the limits of queue %r were declared otherwise before; ours hold from now on", row["queue"]
                 )
-        changed = [row["queue"] for row in rows]
-        if changed:
-            await executions.fetch("queue/count_claims", changed)
-        return bool(changed)
+        # Each time, not only when that is new: whoever has declared it may have died before this.
+        await executions.fetch("queue/count_claims", self._declared)
+        return bool(rows)
 
     @property
     def _keep_ids(self) -> float | None:
@@ -388,6 +442,16 @@ class Durable(Client):
             if (kept := definition.retention or Retention.of(self._retention)) is not None
             for status, period in kept.periods()
         ]
+
+    @contextlib.contextmanager
+    def _captured(self, runner: StepRunner, level: int | str) -> Generator[None]:
+        handler = Capture(self, logging.getLevelNamesMapping()[level] if isinstance(level, str) else level)
+        runner.capture = True
+        logging.getLogger().addHandler(handler)
+        try:
+            yield
+        finally:
+            logging.getLogger().removeHandler(handler)
 
     def _turn_of(self, queue: str, definition: Definition, text: str) -> str | None:
         """With whom an execution takes turns that a schedule starts; with nobody, where its data does not say."""

@@ -135,6 +135,9 @@ def _births(definition: Definition, data: Any, bearing: Bearing) -> Callable[[st
     elif turn is not None:
         turn = checked_key(turn)
 
+    tracing = here.engine.parts().tracing if isinstance(here.engine, Client) else None
+    traced: Callable[[str | None], str | None] = (lambda text: text) if tracing is None else tracing.tagged
+
     def birth(key: str, failed: int) -> Birth:
         return Birth(
             _id_of(execution_uuid(here.execution_id), here.path, here.life, key, failed),
@@ -142,7 +145,7 @@ def _births(definition: Definition, data: Any, bearing: Bearing) -> Callable[[st
             encoded(data, codec, limit, definition.input_type),
             queue,
             check_priority(definition.priority if priority is None else priority),
-            encode_tags(tags) if tags else None,
+            traced(encode_tags(tags) if tags else None),
             turn,
         )
 

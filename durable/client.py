@@ -40,7 +40,16 @@ from durable.store.connection import Row
 from durable.store.executions import notify_in
 from durable.store.group_commit import Kind
 from durable.store.messages import ANSWERING, DELIVERING, EMITTING, emit_in, post_in
-from durable.view import Execution, Page, execution_from, listed_from, page_of_executions, place_before, steps_from
+from durable.view import (
+    Execution,
+    Page,
+    execution_from,
+    listed_from,
+    page_of_executions,
+    place_before,
+    steps_from,
+    with_logs,
+)
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -65,8 +74,9 @@ class Client(Scheduling, Queueing, Acting):
         result_type = Any if workflow is None else self.definition_of(workflow).output_type
         return Handle(self, id, execution_uuid(id), result_type, False)
 
-    async def get_execution(self, id: str, *, include_steps: bool = False) -> Execution:
-        """The execution as it stands now, with its steps, their attempts, and what they have asked people, if wanted.
+    async def get_execution(self, id: str, *, include_steps: bool = False, include_logs: bool = False) -> Execution:
+        """The execution as it stands now, with its steps, their attempts, and what they have asked people, if wanted; and
+        with what they have logged, see ``Durable(capture_logs=...)``.
 
         Raises `UnknownExecution`, and `StoreUnavailable` when PostgreSQL does not answer for about eight seconds; so do the
         other questions."""
@@ -76,9 +86,11 @@ class Client(Scheduling, Queueing, Acting):
         if not rows:
             raise unknown(id)
         execution = execution_from(rows[0], parts.codec)
-        if not include_steps:
+        if not include_steps and not include_logs:
             return execution
         steps = steps_from(await self._journal(parts, execution_id), parts.codec)
+        if include_logs:
+            steps = with_logs(steps, await self._logs(parts, execution_id))
         asked = await parts.executions.fetch("input/of", execution_id)
         inputs = [input_from(row, parts.codec) for row in asked]
         return msgspec.structs.replace(execution, steps=steps, inputs=inputs)
@@ -317,6 +329,16 @@ class Client(Scheduling, Queueing, Acting):
         if outcome in ("sent", "duplicate"):
             parts.herald.mail(execution_id, queue, sure=outcome == "sent")
         return outcome
+
+    async def _logs(self, parts: Parts, execution_id: UUID) -> list[Row]:
+        logs: list[Row] = []
+        after = 0
+        while True:
+            page = await parts.executions.fetch("stream/read", execution_id, after, PAGE_MAX)
+            logs += [row for row in page if row["kind"] == "log"]
+            if len(page) < PAGE_MAX:
+                return logs
+            after = page[-1]["position"]
 
     async def _journal(self, parts: Parts, execution_id: UUID) -> list[Row]:
         journal: list[Row] = []

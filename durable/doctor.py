@@ -313,7 +313,7 @@ CHECKS: dict[str, Check] = {
 async def _reap(link: Link) -> str:
     """What a reaper of a worker does, once."""
     rows = await link.fetch(load("doctor/dead_workers"), 0.0)
-    reaper = Reaper(link, lambda queues: None, lambda: None)
+    reaper = Reaper(link, lambda queues: None, lambda: None, lambda worker, count: None)
     lapsed: list[UUID] = [row["worker_id"] for row in rows if row["host"] is not None]
     reaper.reap(lapsed)
     reaper.reap_orphans(row["worker_id"] for row in rows if row["host"] is None)

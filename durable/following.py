@@ -32,9 +32,10 @@ class LifeEvent(msgspec.Struct, frozen=True):
     """Something in the life of an execution.
 
     `kind` is "completed", "retrying" or "failed" of an attempt of the step at *path*; "waiting", "answered", "expired", "ran"
-    or "tried" of an effect of its body (`message` is its key); "progress" (`value` is the fraction) or "chunk" (`value` is it)
-    of its stream; "withdrawn", when the chunks of the step so far do not count any more; and at last "ended" (`message` is the
-    status). `position` is for ``events(after=...)``.
+    or "tried" of an effect of its body (`message` is its key); "progress" (`value` is the fraction) or "chunk" (`value` is
+    it) of its stream; "log" of what it has logged (`message`; `value` says the level and the logger); "withdrawn", when the
+    chunks of the step so far do not count any more; and at last "ended" (`message` is the status). `position` is for
+    ``events(after=...)``.
     """
 
     kind: str

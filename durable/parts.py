@@ -22,6 +22,8 @@ from durable.runtime.supervisor import Supervisor
 from durable.runtime.waiter import Waiter
 from durable.store.executions import Births, Executions
 from durable.store.group_commit import GroupCommit
+from durable.telemetry.meter import Meter
+from durable.telemetry.tracing import Tracing
 
 if TYPE_CHECKING:
     from durable.handle import Handle
@@ -35,6 +37,8 @@ class Parts:
     definitions: Mapping[tuple[str, int], Definition]
     queues: Mapping[str, Queue]
     janitor: Janitor
+    meter: Meter
+    tracing: Tracing | None
     codec: Codec
     commit: GroupCommit
     births: Births

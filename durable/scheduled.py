@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from durable.codec import Codec, JsonCodec
-from durable.errors import DecodeError, DefinitionError, DurableError
+from durable.errors import DefinitionError, DurableError
 from durable.ids import shown_id
 from durable.model.cron import RuleOf, read, written
 from durable.model.definition import Definition
@@ -142,13 +142,11 @@ def _declaration(definition: Definition, schedule: Scheduled, codec: Codec, payl
     try:
         text = encoded_for(definition, schedule.data, codec, payload_bytes_max)
         tags = encode_tags(schedule.tags) if schedule.tags else None
-    except DecodeError as error:
+    except DurableError as error:
         raise DefinitionError(
-            f"{where}: its schedule gives {schedule.data!r}, which does not fit: {error}. "
+            f"{where}: its schedule gives {schedule.data!r}, which cannot be kept: {error}. "
             "Say on what data: schedule=Scheduled(rule, data=...)."
         ) from error
-    except DurableError as error:
-        raise DefinitionError(f"{where}: its schedule cannot be kept: {error}") from error
     policy = schedule.policy.checked(schedule.rule, where)
     plain = JsonCodec().encode(
         schedule.data, definition.input_type

@@ -65,6 +65,8 @@ class Starting(Calls):
         definition = self.definition_of(workflow)
         options = Options(queue, priority, delay, scheduled_at, tags, key)
         new = new_execution(definition, data, id, options, parts.codec, parts.payload_bytes_max, parts.queues)
+        if parts.tracing is not None:
+            new.tags = parts.tracing.tagged(new.tags)
         if connection is not None:
             row = await start_in(connection, new, parts.process)  # type: ignore[arg-type]
             if notify and row["created"]:
@@ -108,6 +110,9 @@ class Starting(Calls):
             new_execution(definition, item, id, options, parts.codec, parts.payload_bytes_max, parts.queues)
             for item, id in zip(data, named, strict=True)
         ]
+        if parts.tracing is not None:
+            for new in news:
+                new.tags = parts.tracing.tagged(new.tags)
         writes = [parts.commit.write(parts.births.of(new), new.execution_id, new.row(), len(new.input)) for new in news]
         # Whatever one of them meets, what was started is told to the workers before it is raised here.
         await asyncio.gather(*writes, return_exceptions=True)
@@ -159,6 +164,7 @@ class Starting(Calls):
         row = await _refusable(asyncio.shield(write))
         _check_refused(new, row)
         if row["claimed"]:
+            self._count(parts, new)
             return True
         if row["created"]:  # in a queue that has got limits since we looked
             supervisor.queues_changed()
@@ -173,11 +179,15 @@ class Starting(Calls):
         _check_refused(new, row)
         created = bool(row["created"]) or await self._recognised(parts, new, row, on_conflict)
         if created:
+            self._count(parts, new)
             if row["due_in"] is None:
                 parts.herald.ready(new.queue)
             else:
                 parts.herald.later(row["due_in"])
         return created
+
+    def _count(self, parts: Parts, new: NewExecution) -> None:
+        parts.meter.count("durable_executions_started_total", (("workflow", new.workflow),))
 
     async def _recognised(self, parts: Parts, new: NewExecution, row: Row, on_conflict: OnConflict) -> bool:
         """Whether an execution that was found to exist is this very start's: it was committed, by somebody or by our own

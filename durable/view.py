@@ -46,6 +46,17 @@ class EffectView(msgspec.Struct, frozen=True):
     error: Failure | None = None
 
 
+class LogLine(msgspec.Struct, frozen=True):
+    """Something that a body has logged. Those of a run that did not come to its end, because its worker crashed, say, are
+    there, too."""
+
+    at: datetime
+    attempt: int
+    level: str
+    logger: str
+    text: str
+
+
 class StepView(msgspec.Struct, frozen=True):
     """One node of an execution that something is recorded of. `result` is its data in JSON form; None when it returned None,
     or has not completed.
@@ -53,7 +64,7 @@ class StepView(msgspec.Struct, frozen=True):
     `status` is completed, failed, retrying, running (begun, with no result yet) or chosen (a branch). `attempts` are those
     of a step. `choice` is the case that a branch has chosen, `goto` the node that was gone to, `iterations` how many of a
     loop are over (only those of the last one are kept), `compensates` the path of the step that this one undoes. `effects` is
-    what its body has done durably.
+    what its body has done durably, `logs` what it has logged, if that was asked for.
     """
 
     path: str
@@ -65,6 +76,7 @@ class StepView(msgspec.Struct, frozen=True):
     iterations: int | None = None
     compensates: str | None = None
     effects: list[EffectView] = []
+    logs: list[LogLine] = []
 
 
 class Execution(msgspec.Struct, frozen=True):
@@ -182,6 +194,17 @@ def steps_from(journal: Sequence[Row], codec: Codec) -> list[StepView]:
         if row["path"]:  # what stands nowhere is about the whole
             by_path.setdefault(row["path"], []).append(row)
     return [_step_from(path, rows, failing, codec) for path, rows in by_path.items()]
+
+
+def with_logs(steps: list[StepView], rows: Sequence[Row]) -> list[StepView]:
+    """Steps with what their bodies have logged. One that has logged and is not recorded yet is running."""
+    by_path: dict[str, list[LogLine]] = {}
+    for row in rows:
+        told = msgspec.json.decode(row["value"])
+        line = LogLine(row["sent_at"], row["attempt"], told["level"], told["logger"], row["message"])
+        by_path.setdefault(row["path"], []).append(line)
+    known = [msgspec.structs.replace(step, logs=by_path.pop(step.path, [])) for step in steps]
+    return known + [StepView(path, "running", [], logs=lines) for path, lines in by_path.items()]
 
 
 def _step_from(path: str, rows: list[Row], failing: int | None, codec: Codec) -> StepView:

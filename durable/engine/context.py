@@ -14,6 +14,7 @@ from durable.model.failure import Failure
 if TYPE_CHECKING:
     from durable.engine.effects import Effects
     from durable.engine.interpreter import Interpreter
+    from durable.engine.logs import Logs
     from durable.engine.strands import Strand
     from durable.engine.streaming import Stream
 
@@ -43,6 +44,8 @@ class Context:
 
     __slots__ = (
         "_cancelled",
+        "_logs",
+        "_make_logs",
         "_make_stream",
         "attempt",
         "body",
@@ -72,6 +75,7 @@ class Context:
         body: Body | None = None,
         life: int = 0,
         make_stream: Callable[[], Stream] | None = None,
+        make_logs: Callable[[], Logs] | None = None,
     ) -> None:
         self.execution_id = execution_id
         self.workflow = workflow
@@ -85,7 +89,16 @@ class Context:
         self.body = body  # None in a worker process
         self.told: Stream | None = None  # the stream, once it was used
         self._make_stream = make_stream
+        self._make_logs = make_logs
+        self._logs: Logs | None = None
         self._cancelled = False
+
+    @property
+    def logs(self) -> Logs | None:
+        """Where what the body logs is kept; None where nothing is."""
+        if self._logs is None and self._make_logs is not None:
+            self._logs = self._make_logs()
+        return self._logs
 
     @property
     def stream(self) -> Stream:

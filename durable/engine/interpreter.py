@@ -25,6 +25,7 @@ import msgspec
 from durable.engine import composites, concurrency, ending
 from durable.engine.context import Body, Context, Engine
 from durable.engine.journal import Blocked, Completed, Journal, Outcome, Past, Record, Subject, Value
+from durable.engine.logs import Logs
 from durable.engine.step_runner import NotBegun, StepRunner
 from durable.engine.strands import IN_PLACE, Activity, NodeFailed, Strand
 from durable.engine.streaming import Stream
@@ -329,6 +330,7 @@ class Interpreter:
             body,
             subject.history.life,
             functools.partial(Stream, self, path, attempt),
+            functools.partial(Logs, self, path, attempt) if self.runner.capture else None,
         )
         may_begin = self.journal.may_begin if strand is self.root else functools.partial(self.may_begin, strand)
         began = time.perf_counter()
@@ -353,6 +355,9 @@ class Interpreter:
             error = body.effects.mismatch()
             reply = reply if error is None else None
         seconds = time.perf_counter() - began
+        if self.runner.meter is not None:
+            outcome = "completed" if reply is not None else "failed"
+            self.runner.meter.attempted(subject.workflow, step.name, outcome, seconds)
         if context.told is not None:
             await self.journal.drain_stream(0)
         if reply is None:

@@ -411,6 +411,10 @@ class Journal(Protocol):
         """Something that a body tells is to become durable, after all that was told before."""
         ...
 
+    def log(self, told: Told) -> None:
+        """Something that a body has logged is to become durable, if it can; nobody waits for it."""
+        ...
+
     async def drain_stream(self, most: int) -> None:
         """Wait until at most so many of what was told are not durable yet. Raises like `record`."""
         ...

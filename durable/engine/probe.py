@@ -137,6 +137,9 @@ class _Nowhere:
     def stream(self, told: Told) -> None:
         """Nothing is told."""
 
+    def log(self, told: Told) -> None:
+        """Nothing is kept."""
+
     async def drain_stream(self, most: int) -> None:
         """There is nothing."""
 

@@ -14,7 +14,7 @@ import inspect
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from anyio import CapacityLimiter, to_process
 
@@ -56,6 +56,30 @@ class Reply:
     target: str | None = None
 
 
+class Meter(Protocol):
+    """Who counts attempts."""
+
+    def attempted(self, workflow: str, step: str, outcome: str, seconds: float) -> None:
+        """An attempt of a step has ended so."""
+        ...
+
+
+class Tracer(Protocol):
+    """Who makes spans of attempts."""
+
+    def begin(self, context: Context) -> Any:
+        """An attempt begins."""
+        ...
+
+    def attach(self, span: Any) -> None:
+        """Make a span the current one, in the context variables that this is called in."""
+        ...
+
+    def end(self, span: Any, error: BaseException | None) -> None:
+        """The attempt has ended."""
+        ...
+
+
 class StepRunner:
     """Runs step bodies: on the loop, in threads of its own, or in worker processes.
 
@@ -64,6 +88,9 @@ class StepRunner:
 
     def __init__(self, codec: Codec, *, threads: int = 40, processes: int = 2) -> None:
         self.codec = codec
+        self.capture = False  # whether what bodies log is kept
+        self.meter: Meter | None = None
+        self.tracer: Tracer | None = None
         self._threads = threads
         self._pool: concurrent.futures.ThreadPoolExecutor | None = None
         self._thread_slots = asyncio.Semaphore(threads)
@@ -96,11 +123,20 @@ class StepRunner:
         # crash would not feel it.
         variables = contextvars.copy_context()
         variables.run(CURRENT.set, context)
+        span = None
+        if self.tracer is not None:
+            span = self.tracer.begin(context)
+            variables.run(self.tracer.attach, span)
         try:
             result = await self._call(step, arguments, keywords, context, variables, may_begin)
-        except (asyncio.CancelledError, StepTimeout):
-            context.mark_cancelled()  # for threads that the body has started
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError | StepTimeout):
+                context.mark_cancelled()  # for threads that the body has started
+            if self.tracer is not None:
+                self.tracer.end(span, error)
             raise
+        if self.tracer is not None:
+            self.tracer.end(span, None)
         if isinstance(result, Goto) and isinstance(step, Step):
             raise NonRetryable(f"step {step.name!r} returned a Goto. Only a decision may: make it one.")
         try:

@@ -21,13 +21,15 @@ log = logging.getLogger("durable.runtime")
 
 GAP = 0.004  # seconds between two claims while few slots are free: one row a claim would cost more than the work
 QUARTER = 4
+RATE_GAP = 0.02  # seconds between two looks at a queue whose rate is used up
 
 
 @dataclass(slots=True)
 class Lane:
     """A queue as this worker sees it. `backlog` is true while the last claim found as much as it asked for; `held`, until we
-    have looked whether there are held executions that this worker can go on with. `limited`: how much of it may run is granted
-    to all workers together."""
+    have looked whether there are held executions that this worker can go on with. `limited`: how much of it may run is
+    granted to all workers together; then `others` is whether something was ready in it, for whatever worker, and `timer` when
+    its rate allows more."""
 
     name: str
     concurrency: int
@@ -35,6 +37,8 @@ class Lane:
     backlog: bool = True
     held: bool = True
     limited: bool = False
+    others: bool = True
+    timer: asyncio.TimerHandle | None = None
 
     @property
     def free(self) -> int:
@@ -156,24 +160,16 @@ class Claimer:
             self._lanes[queue].in_flight += want.count
             self._lanes[queue].held = False
         self._under_way.add(token)
+        found: list[Row] = []
+        parked: set[str] = set()
         try:
-            rows, journals, messages = await self._take(identity, token, wants)
-            found = dict.fromkeys(wants, 0)
+            try:
+                found, journals, messages = await self._take(identity, token, wants)
+                parked = {row["queue"] for row in found if row["parked"]}
+            finally:
+                rows = [row for row in found if not row["parked"]]
+                self._settle(wants, found, rows)
             for row in rows:
-                found[row["queue"]] += 1
-                self._lanes[row["queue"]].held |= row["held_by"] is not None  # there may be more
-            short = [queue for queue, want in wants.items() if self._lanes[queue].limited and found[queue] < want.count]
-            limits = await self._look_again(short) if short else {}
-            for queue, want in wants.items():
-                lane = self._lanes[queue]
-                lane.in_flight -= want.count - found[queue]
-                # A nudge that came meanwhile may speak of rows that the claim did not see: it keeps its word.
-                if not self._nudged.is_set():
-                    lane.backlog = found[queue] >= want.count or lane.held or limits.get(queue, False)
-            for row in rows:
-                if row["parked"]:
-                    self._lanes[row["queue"]].in_flight -= 1  # it is paused: found, but not taken
-                    continue
                 try:
                     past = Past(journals.get(row["execution_id"], []), messages.get(row["execution_id"], []))
                     self._on_claimed(identity[1], token, row, past)
@@ -183,17 +179,62 @@ class Claimer:
                     self._lanes[row["queue"]].in_flight -= 1
         finally:
             self._under_way.discard(token)
-        # What is only held up by limits waits for a slot of another worker, or for time: both nudge.
-        if any(lane.backlog and lane.free > 0 and not limits.get(lane.name) for lane in self._lanes.values()):
+        # What was put aside has used up what was granted: then the limits have said nothing.
+        short = [
+            queue
+            for queue, want in wants.items()
+            if self._lanes[queue].limited and queue not in parked and _count(rows, queue) < want.count
+        ]
+        blocked = await self._look_again(short) if short else set[str]()
+        if any(lane.backlog and lane.free > 0 and lane.name not in blocked for lane in self._lanes.values()):
             self._nudged.set()
 
-    async def _look_again(self, queues: list[str]) -> dict[str, bool]:
-        """Whether more is ready in *queues* than their limits allow now. Sees to it that they are looked at again in time."""
-        rows = await self._link.fetch_surely(load("queue/next"), queues, self._claimable.shapes)
+    def _settle(self, wants: dict[str, Want], found: list[Row], taken: list[Row]) -> None:
+        """Give back the slots that nothing was taken for, and know whether there is more. *found* are those *taken*, and
+        those that were put aside."""
+        for row in found:
+            self._lanes[row["queue"]].held |= row["held_by"] is not None  # there may be more
+        for queue, want in wants.items():
+            lane = self._lanes[queue]
+            lane.in_flight -= want.count - _count(taken, queue)
+            met = _count(found, queue)
+            # A nudge that came meanwhile may speak of rows that the claim did not see: it keeps its word.
+            if not self._nudged.is_set():
+                lane.backlog = met >= want.count or lane.held or (lane.limited and met > _count(taken, queue))
+
+    async def _look_again(self, queues: list[str]) -> set[str]:
+        """Find out whether more is ready in *queues* than their limits allow now: those of them in which it is. Such a queue
+        waits for a slot of another worker, or for time: both nudge."""
+        try:
+            claimable = self._claimable
+            rows = await self._link.fetch(load("queue/next"), queues, claimable.shapes, claimable.known, claimable.own)
+        except (*LOST, *AGAIN) as error:
+            log_lost("claimer", 1, error)
+            rows = []  # the poll finds out
+        except Exception:
+            log.exception("what else is ready could not be found out")
+            rows = []
+        blocked: set[str] = set()
         for row in rows:
-            if row["next_in"] is not None and row["more"]:
-                asyncio.get_running_loop().call_later(row["next_in"] + GAP, self.nudge, row["queue"])
-        return {row["queue"]: row["more"] for row in rows}
+            lane = self._lanes[row["queue"]]
+            lane.others = row["others"]
+            lane.held |= row["held"]
+            if row["more"] or row["held"]:
+                lane.backlog = True
+                blocked.add(lane.name)
+                if row["next_in"] is not None:
+                    self._look_at(lane, row["next_in"])
+        return blocked
+
+    def _look_at(self, lane: Lane, delay: float) -> None:
+        """Look at a queue again in *delay* seconds, or when it is to be looked at already, if that is sooner."""
+        loop = asyncio.get_running_loop()
+        when = loop.time() + max(delay, RATE_GAP) + GAP
+        if lane.timer is not None and not lane.timer.cancelled():
+            if loop.time() < lane.timer.when() <= when:
+                return
+            lane.timer.cancel()
+        lane.timer = loop.call_at(when, self.nudge, lane.name)
 
     async def _take(
         self, identity: tuple[UUID, int], token: UUID, wants: dict[str, Want]
@@ -219,3 +260,7 @@ class Claimer:
                 await asyncio.sleep(1)
                 break
         return [], {}, {}
+
+
+def _count(rows: list[Row], queue: str) -> int:
+    return sum(row["queue"] == queue for row in rows)

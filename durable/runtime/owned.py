@@ -292,6 +292,14 @@ class Owned:
         write.done.add_done_callback(self._streamed)
         self.streamed.append(write)
 
+    def log(self, told: Told) -> None:
+        """See `Journal`."""
+        self.writes.stream(self.execution_id, self.token, told).done.add_done_callback(self._logged)
+
+    def _logged(self, done: asyncio.Future[Row | None]) -> None:
+        if not done.cancelled() and done.exception() is None:
+            self.supervisor.followers.moved(self.execution_id)
+
     def _streamed(self, done: asyncio.Future[Row | None]) -> None:
         while self.streamed and self.streamed[0].is_written:
             self.streamed.popleft()

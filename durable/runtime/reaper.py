@@ -21,12 +21,19 @@ REAP_ROWS = 500
 
 class Reaper:
     """Runs as a task. *on_ready(queues)* is called when executions became ready, *on_dead* when a worker is dead, which
-    may have known of timers that nobody else keeps."""
+    may have known of timers that nobody else keeps, *on_lost(worker, executions)* when one has crashed."""
 
-    def __init__(self, link: Link, on_ready: Callable[[Sequence[str]], None], on_dead: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        link: Link,
+        on_ready: Callable[[Sequence[str]], None],
+        on_dead: Callable[[], None],
+        on_lost: Callable[[UUID, int], None],
+    ) -> None:
         self._link = link
         self._on_ready = on_ready
         self._on_dead = on_dead
+        self._on_lost = on_lost
         self._lapsed: dict[UUID, None] = {}
         self._orphans: dict[UUID, None] = {}
         self._wanted = asyncio.Event()
@@ -63,6 +70,8 @@ class Reaper:
         signed_off, suspects_only = buried[0]["signed_off"], buried[0]["suspects_in_flight"]
         moved = await self._move(worker, suspects_only=suspects_only, crashed=not signed_off)
         log.warning("worker %s is dead; %d executions of it are ready again", worker, moved)
+        if not signed_off:
+            self._on_lost(worker, moved)
         await self._link.fetch_surely(load("worker/remove"), worker)
 
     async def _move(self, worker: UUID, *, suspects_only: bool, crashed: bool) -> int:

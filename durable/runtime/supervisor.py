@@ -14,11 +14,12 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 import asyncpg
+import msgspec
 
 from durable.engine.context import Engine
 from durable.engine.inbox import Inbox, Message
@@ -29,12 +30,14 @@ from durable.errors import ClaimLost, Interruption, StoreUnavailable
 from durable.ids import shown_id
 from durable.model.definition import Definition
 from durable.model.failure import Failure
+from durable.model.status import Status
 from durable.runtime.auditor import Auditor
 from durable.runtime.canceller import Canceller
 from durable.runtime.claimer import Claimer, Lane, Past
 from durable.runtime.code import Code, claimable, record_from
 from durable.runtime.followers import Followers
 from durable.runtime.herald import Herald
+from durable.runtime.hooks import ExecutionEvent, Hooks, WorkerEvent
 from durable.runtime.janitor import Janitor
 from durable.runtime.listener import HELD, QUEUES, READY, SCHEDULES, TIMER, Listener
 from durable.runtime.owned import ENDING, Ended, Interrupted, Owned, Writes
@@ -49,6 +52,8 @@ from durable.store.connection import AGAIN, LOST, Link, Row
 from durable.store.executions import births
 from durable.store.group_commit import GroupCommit
 from durable.store.queries import load
+from durable.telemetry.meter import Meter
+from durable.telemetry.tracing import Tracing
 
 log = logging.getLogger("durable.runtime")
 
@@ -87,7 +92,13 @@ class Supervisor:
         declarations: Sequence[Declaration],
         turn_of: Callable[[str, Definition, str], str | None],
         janitor: Janitor,
+        meter: Meter,
+        hooks: Hooks,
+        tracing: Tracing | None,
     ) -> None:
+        self._tracing = tracing
+        self._meter = meter
+        self._hooks = hooks
         self._janitor = janitor
         self._process = process
         self._codes = codes
@@ -127,7 +138,7 @@ class Supervisor:
             self._link, self._became_ready, self._postman.look, canceller.look, self._poll_seconds
         )
         self._reminder = None if remind is None else Reminder(self._link, remind, self._poll_seconds)
-        self._reaper = Reaper(self._link, self._became_ready, self._timekeeper.look)
+        self._reaper = Reaper(self._link, self._became_ready, self._timekeeper.look, self._lost)
         self._auditor = Auditor(
             self._link,
             lambda: self.worker_id,
@@ -176,6 +187,7 @@ class Supervisor:
             ("scheduler", self.scheduler.run),
             ("lease watch", self._standing.watch),
             ("janitor", self._janitor.run),
+            ("hooks", self._hooks.run),
         ]
         if self._reminder is not None:
             loops.append(("reminder", self._reminder.run))
@@ -299,6 +311,30 @@ class Supervisor:
         the lease holds again, or by whoever took us for dead: to run it could be to run it twice."""
         return epoch == self._standing.epoch and not self._standing.lapsed
 
+    @property
+    def well(self) -> bool:
+        """Whether the lease holds, and is not about to lapse."""
+        return self._standing.well
+
+    @property
+    def draining(self) -> bool:
+        """Whether this worker ends."""
+        return self._draining
+
+    def dead_loops(self) -> list[str]:
+        """What this worker does by itself and has stopped to do."""
+        return [] if self._draining else [task.get_name() for task in self._tasks if task.done()]
+
+    def slots(self) -> list[tuple[str, int, int]]:
+        """Of each queue how many executions run here at most, and now."""
+        return [(lane.name, lane.concurrency, lane.in_flight) for lane in self._lanes.values()]
+
+    def _lost(self, worker: UUID, executions: int) -> None:
+        self._meter.count("durable_workers_lost_total")
+        self._hooks.call(
+            "on_worker_lost", WorkerEvent(worker_id=worker, executions=executions, found_at=datetime.now(UTC))
+        )
+
     def owns(self, execution_id: UUID) -> bool:
         """Whether the execution runs here."""
         return execution_id in self._owned
@@ -379,6 +415,9 @@ class Supervisor:
         if deadline_in is not None:
             owned.deadline = self._loop.call_later(max(deadline_in, 0.0), owned.interrupt, Interrupted.DEADLINE)
         self._owned[execution_id] = owned
+        if self._tracing is not None:
+            shown, workflow = subject.execution_id, subject.workflow
+            self._tracing.arrived(execution_id, shown, workflow, subject.tags, queue, self.worker_id)
         owned.task = self._loop.create_task(self._run(owned))
         # Not at the end of `_run`: a task that is cancelled before it has run never gets there.
         owned.task.add_done_callback(functools.partial(self._left, owned))
@@ -390,6 +429,7 @@ class Supervisor:
         if not self.can_use(epoch):
             self.unreserve(row["queue"])
             return
+        self._meter.count("durable_executions_claimed_total", (("queue", row["queue"]),))
         history = History([record_from(r) for r in past.journal])
         code = self._codes[row["shape_id"]]
         deadline_in: float | None = row["deadline_in"]
@@ -430,6 +470,8 @@ class Supervisor:
         try:
             shapes = sorted({*(row["held_by"] or ()), definition.shape})
             if await self._writes.hold(row["execution_id"], token, shapes, reason) is not None:
+                event = ExecutionEvent(id=name, workflow=definition.name, status=Status.PENDING, reason=reason)
+                self._hooks.call("on_execution_held", event)
                 self._listener.send(READY, HELD)
         finally:
             self.unreserve(queue)
@@ -528,7 +570,10 @@ class Supervisor:
             owned.suspect = False
             self.cleared()
         self.unreserve(owned.queue)
-        if self._lanes[owned.queue].limited:
+        if self._tracing is not None:
+            self._tracing.left(owned.subject.execution_id)
+        lane = self._lanes[owned.queue]
+        if lane.limited and (lane.others or lane.backlog):
             self._listener.send(READY, owned.queue)  # it may be another worker's turn
         self._on_left(owned.execution_id)
 
@@ -540,6 +585,14 @@ class Supervisor:
     def finished(self, owned: Owned, ended: Ended, row: Row) -> None:
         """The end of an execution is durable: tell who waits for it."""
         self._herald.ended(owned.execution_id, ended, row["watchers"])
+        self._meter.count(
+            "durable_executions_ended_total", (("workflow", owned.subject.workflow), ("status", ended.status))
+        )
+        if ended.error is not None and self._hooks.has("on_execution_failed"):
+            failure = msgspec.json.decode(ended.error, type=Failure)
+            id, workflow = owned.subject.execution_id, owned.subject.workflow
+            event = ExecutionEvent(id=id, workflow=workflow, status=Status(ended.status), failure=failure)
+            self._hooks.call("on_execution_failed", event)
         self.followers.moved(owned.execution_id)
         if owned.parent_id is not None:
             self._herald.mail(owned.parent_id, row["parent_queue"], sure=False)

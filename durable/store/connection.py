@@ -25,6 +25,7 @@ Row: TypeAlias = asyncpg.Record
 # One generic plan per statement, made of index scans: planning each flush anew would cost more than running it, and a plan
 # made while a hot table was empty must not turn into a scan of a full one.
 SETTINGS = {
+    "default_transaction_isolation": "read committed",  # statements count on seeing what was committed while they waited
     "plan_cache_mode": "force_generic_plan",
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
@@ -33,6 +34,9 @@ SETTINGS = {
     "jit": "off",
     "timezone": "UTC",
 }
+
+# A process that freezes within a transaction over a pooler must not keep its locks.
+BORROWED = {"idle_in_transaction_session_timeout": "3s"}
 
 BACKOFF_MIN = 0.02  # seconds; a PostgreSQL that restarts is back within tenths
 BACKOFF_MAX = 1.0
@@ -50,6 +54,7 @@ LOST: tuple[type[BaseException], ...] = (
     asyncpg.exceptions.CrashShutdownError,
     asyncpg.exceptions.CannotConnectNowError,
     asyncpg.exceptions.IdleSessionTimeoutError,
+    asyncpg.exceptions.IdleInTransactionSessionTimeoutError,
     asyncpg.exceptions.QueryCanceledError,
     asyncpg.exceptions.InsufficientResourcesError,
     asyncpg.exceptions.ReadOnlySQLTransactionError,  # a name that still leads to a server which was demoted
@@ -96,10 +101,12 @@ def _settings(reply_seconds: float, more: Mapping[str, str] | None) -> dict[str,
 async def borrowed(connection: Connection, settings: Mapping[str, str]) -> AsyncGenerator[None]:
     """A transaction over a pooler, with *settings* that hold for it alone. A statement must not be sent outside of one: asyncpg
     prepares it first, and could be lent another server connection to run it."""
-    transaction = connection.transaction()
+    transaction = connection.transaction(isolation="read_committed")
     await transaction.start()
     try:
-        await connection.fetch(load("database/settings").sql, list(settings), list(settings.values()))
+        await connection.fetch(
+            load("database/settings").sql, [*settings, *BORROWED], [*settings.values(), *BORROWED.values()]
+        )
         yield
     except (*LOST, asyncio.CancelledError):
         raise  # the connection is dropped

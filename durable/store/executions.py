@@ -37,6 +37,7 @@ T = TypeVar("T")
 # Plans for the values at hand: a list of few statuses and one of all must not share a plan, nor its price.
 NAME = {"application_name": "durable client"}
 SETTINGS = {
+    "default_transaction_isolation": "read committed",
     "plan_cache_mode": "force_custom_plan",
     "jit": "off",
     "timezone": "UTC",

@@ -132,6 +132,12 @@ class GroupCommit:
             for lane in (*self._lanes, self._apart):
                 lane.abandon()
 
+    @property
+    def written(self) -> tuple[int, int]:
+        """How many rows were written by now, and with how many statements."""
+        lanes = (*self._lanes, self._apart)
+        return sum(lane.rows for lane in lanes), sum(lane.flushes for lane in lanes)
+
     def write(self, kind: Kind, execution_id: UUID, row: tuple[Any, ...], size: int = 0) -> asyncio.Future[Row | None]:
         """Write *row* of *kind*; *size* is about how many bytes it has.
 
@@ -167,6 +173,7 @@ class _Lane:
         self._filled = asyncio.Event()
         self._closing = False
         self._loop = asyncio.get_running_loop()
+        self.rows = self.flushes = 0
 
     def add(self, kind: Kind, write: Write) -> None:
         if self._closing:
@@ -231,6 +238,8 @@ class _Lane:
                     await asyncio.sleep(backoff(attempt))
                     writes = [write for write in writes if write.wanted]
                 else:
+                    self.rows += len(writes)
+                    self.flushes += 1
                     _resolve(writes, rows)
                     return
         except asyncio.CancelledError:

@@ -256,6 +256,9 @@ class MemoryJournal:
         """See `Journal`."""
         self.told.append(told)
 
+    def log(self, told: Told) -> None:
+        """See `Journal`. What bodies log in memory is not kept."""
+
     async def drain_stream(self, most: int) -> None:
         """See `Journal`. What is told is kept at once."""
 

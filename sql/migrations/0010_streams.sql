@@ -13,7 +13,7 @@ create table durable.stream (
     message      text,
     value        json,
     primary key (execution_id, run, number),
-    constraint kind_is_known check (kind in ('progress', 'chunk'))
+    constraint kind_is_known check (kind in ('progress', 'chunk', 'log'))
 );
 comment on column durable.stream.run is 'The run of the body that has told it: what an earlier run of the step has told does not count any more.';
 create unique index stream_in_order on durable.stream (execution_id, position);

@@ -51,11 +51,13 @@ alter table durable.claim
     add column queue text,
     add column key text not null default '' collate "C";
 comment on column durable.claim.queue is 'Of what counts against the limits of its queue.';
+create index ready_held_by_key on durable.ready (queue, key) where held_by is not null and key <> '';
+
 create index claim_by_queue on durable.claim (queue, key) where queue is not null;
 
 -- How many executions of queues may be taken up now, by key: all that are wanted, of queues without limits. Those with limits stay locked
 -- until the end of the transaction. What counts was committed before the lock was had, so that it needs statements of its own.
-create function durable.grant(queues text[], wants int[], shapes bigint[], held boolean[], suspects int)
+create function durable.grant(queues text[], wants int[], shapes bigint[], held boolean[], suspects int, known bigint[], own bigint[])
     returns table (queue text, key text, allowed int, limited boolean, rated boolean, granted_at timestamptz)
     language plpgsql rows 10
 as $$
@@ -77,10 +79,17 @@ begin
     for want in select w.queue, w.count, w.held from unnest(queues, wants, held) as w(queue, count, held) where w.count > 0 order by w.queue loop
         queue := want.queue; key := ''; allowed := want.count; limited := false; rated := false;
         granted_at := durable.clock();
-        if not exists (select from durable.queue x where x.queue = want.queue and x.limited) then
+        select x.* into q from durable.queue x where x.queue = want.queue;
+        if q.limited is not true then
             return next;
             continue;
         end if;
+        -- Nothing is locked, and so nothing written, where there is nothing to be granted.
+        continue when q.paused or not exists (
+            select from durable.ready r where r.queue = want.queue and r.held_by is null and r.shape_id = any (shapes)
+            union all
+            select from durable.ready r where r.queue = want.queue and r.held_by is not null and want.held and r.shape_id = any (shapes)
+        );
         select x.* into q from durable.queue x where x.queue = want.queue for update;
         limited := true;
         continue when q.paused;
@@ -110,7 +119,10 @@ begin
              limit 1;
             if want.held then
                 this := least(this, (
-                    select min(r.key) from durable.ready r where r.queue = want.queue and r.held_by is not null and r.key >= place and r.shape_id = any (shapes)
+                    select min(r.key)
+                      from durable.ready r
+                     where r.queue = want.queue and r.key >= place and r.held_by <> '{}' and r.shape_id = any (shapes)
+                       and (r.shape_id = any (known) or not r.held_by && own)
                 ));
             end if;
             if this is null then
@@ -138,7 +150,8 @@ begin
                     cap := cap + (
                         select count(*)
                           from (select from durable.ready r
-                                 where r.queue = want.queue and r.key = this and r.held_by is not null and r.shape_id = any (shapes)
+                                 where r.queue = want.queue and r.key = this and r.held_by <> '{}' and r.shape_id = any (shapes)
+                                   and (r.shape_id = any (known) or not r.held_by && own)
                                  limit room - cap) as some_of_it
                     );
                 end if;

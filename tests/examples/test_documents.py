@@ -22,6 +22,7 @@ PAGES = (
     "queues",
     "deploy",
     "operations",
+    "telemetry",
     "schedules",
     "cli",
     "deploy_check",

@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -463,25 +462,6 @@ async def test_a_retry_is_done_once_and_says_so_when_it_is_sent_again(world: Wor
         assert await world.direct.fetchval("select count(*) from durable.journal where kind = 'retried'") == 1
     finally:
         await executions.close()
-
-
-@cuts
-async def test_a_schedule_fires_once_though_the_reply_is_lost(world: World, cut: Cut) -> None:
-    at = datetime(2020, 1, 1, tzinfo=UTC)
-    rule = '{"cron": "0 9 * * *", "timezone": "UTC"}'
-    about = ("flow", 1, rule, "{}", "allow", "all", None, None, None, None, None, None, False)
-    await rows.run(world.direct, "schedule/put", "s", None, new_token(), *about, at, at, at)
-    plans = [["s"], [1], [None], [None], [at], ["{}"], [0], [False]]
-    start = [["s"], [new_token()], ["s@2020"], [at], [rows.SHAPE], [1], [rows.QUEUE], [0], ["{}"], [None], [None]]
-    link = Link(world.proxy.dsn, "test")
-    fault = cut(world.proxy, rows.load("schedule/fire").sql)
-    try:
-        await link.fetch_surely(rows.load("schedule/fire"), *plans, *start, new_token(), "why")
-    finally:
-        await link.close()
-    assert fault.struck == 1
-    assert await world.direct.fetchval("select count(*) from durable.ready") == 1
-    assert await world.direct.fetchval("select revision from durable.schedule") == 2
 
 
 @cuts

@@ -6,6 +6,7 @@ What a body does besides is in its data, under ``plan``, by path (see `follow`),
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import time
@@ -121,6 +122,17 @@ async def last(data: Data) -> Data:
     async with body() as before:
         await follow(data, before)
         return assign(data, last=data.get("last", 0) + 1)
+
+
+talking = Workflow[Data, Data]("talking")
+
+
+@talking.step
+async def talk(data: Data) -> Data:
+    async with body() as before:
+        logging.getLogger("app").warning("this is run %d", before + 1)
+        await follow(data, before)
+        return data
 
 
 noop = Workflow[Data, Data]("noop")

@@ -16,7 +16,7 @@
 -- Locks   the rows of queues with limits, in ascending order; then ready rows, skip locked: of those it never waits for one. Not the execution rows: a skipped one would be forgotten until the next poll
 -- Index   queue_pkey, claim_by_queue, permit_by_time, ready_in_order, ready_suspects, ready_held, execution_pkey
 with granted as materialized (
-    select * from durable.grant($3::text[], $4::int4[], $5::int8[], $9::bool[], $6::int4)
+    select * from durable.grant($3::text[], $4::int4[], $5::int8[], $9::bool[], $6::int4, $7::int8[], $8::int8[])
 ), suspected as materialized (
     select r.*
       from granted g

@@ -37,9 +37,10 @@ with limits as materialized (
            coalesce(a.key, '') as key, a.token as asked, case when l.limited is not true then a.token end as token,
            case when a.key is not null and l.keyed is not true then 'no_key'
                 when a.key is null and l.keyed then 'key'
-                when a.due_at <= durable.clock() and row_number() over (partition by a.queue, a.due_at <= durable.clock() order by a.n) > l.room then 'full' end as refused
+                when waits.ready and row_number() over (partition by a.queue, waits.ready order by a.n) > l.room then 'full' end as refused
       from asked a
       left join limits l on l.queue = a.queue
+     cross join lateral (select a.due_at <= durable.clock() and (a.token is null or l.limited is true) as ready) as waits
 ), born as (
     insert into durable.execution (execution_id, shape_id, started_by, created_at, due_at, deadline_at, version, priority, status,
                                    workflow, queue, key, name, tags, input)

@@ -10,19 +10,27 @@
 -- $7 keyed bool[]
 -- $8 paused bool[]   of queues that nobody has declared before
 -- Returns queue text, changed bool
---         changed is true of what somebody had declared otherwise
--- Locks   the rows of the queues, in ascending order
+--         of those that are new, or were declared otherwise; changed is true of those that had limits
+-- Locks   the rows of those queues, in ascending order
 -- Index   queue_pkey
 with given as materialized (
     select * from unnest($1::text[], $2::int4[], $3::int4[], $4::float8[], $5::int4[], $6::int4[], $7::bool[], $8::bool[])
                   as g(queue, global_concurrency, rate_limit, rate_seconds, per_key, max_depth, keyed, paused)
 ), before as materialized (
     select q.* from given g join durable.queue q on q.queue = any (array[g.queue])
+), differing as materialized (
+    select g.*
+      from given g
+     where not exists (
+               select from before b
+                where b.queue = g.queue
+                  and (b.global_concurrency, b.rate_limit, b.rate_seconds, b.per_key, b.max_depth, b.keyed)
+                      is not distinct from (g.global_concurrency, g.rate_limit, g.rate_seconds, g.per_key, g.max_depth, b.keyed or g.keyed))
 ), declared as (
     insert into durable.queue as q (queue, declared_at, global_concurrency, rate_limit, rate_seconds, per_key, max_depth, keyed, paused, paused_at, pause_reason)
     select queue, durable.clock(), global_concurrency, rate_limit, rate_seconds, per_key, max_depth, keyed, paused,
            case when paused then durable.clock() end, case when paused then 'declared so' end
-      from given
+      from differing
      order by queue
         on conflict (queue) do update
            set declared_at = excluded.declared_at, global_concurrency = excluded.global_concurrency, rate_limit = excluded.rate_limit,
@@ -32,4 +40,4 @@ with given as materialized (
                                  q.keyed or excluded.keyed)
     returning q.queue
 )
-select d.queue, b.queue is not null as changed from declared d left join before b on b.queue = d.queue
+select d.queue, (b.global_concurrency, b.rate_limit, b.per_key, b.max_depth) is distinct from (null::int4, null::int4, null::int4, null::int4) as changed from declared d left join before b on b.queue = d.queue

@@ -1,6 +1,6 @@
 -- The queues that something is in, that workflows name, or that were declared or paused; what is ready in them, and what runs.
 --
--- Returns queue text, ready int8, held int8, running int8, oldest_ready_at timestamptz, global_concurrency int4, rate_limit int4, rate_seconds float8, per_key int4, max_depth int4, keyed bool, paused bool, paused_at timestamptz, pause_reason text, paused_by text
+-- Returns queue text, ready int8, held int8, running int8, oldest_ready_at timestamptz, oldest_seconds float8, global_concurrency int4, rate_limit int4, rate_seconds float8, per_key int4, max_depth int4, keyed bool, paused bool, paused_at timestamptz, pause_reason text, paused_by text
 -- Locks   nothing
 -- Index   claim_pkey, execution_pkey
 with ready as materialized (
@@ -13,7 +13,7 @@ with ready as materialized (
 ), named as (
     select queue from ready union select queue from running union select queue from durable.queue union select queue from durable.shape
 )
-select n.queue, coalesce(r.ready, 0) as ready, coalesce(r.held, 0) as held, coalesce(c.running, 0) as running, r.oldest as oldest_ready_at,
+select n.queue, coalesce(r.ready, 0) as ready, coalesce(r.held, 0) as held, coalesce(c.running, 0) as running, r.oldest as oldest_ready_at, extract(epoch from durable.clock() - r.oldest)::float8 as oldest_seconds,
        q.global_concurrency, q.rate_limit, q.rate_seconds, q.per_key, q.max_depth, coalesce(q.keyed, false) as keyed, coalesce(q.paused, false) as paused,
        q.paused_at, q.pause_reason, q.paused_by
   from named n
