@@ -78,6 +78,7 @@ class Decision(BaseModel):
 
 engine = Durable(workflows=[orders, payments, approvals])
 app = FastAPI(lifespan=engine.lifespan)
+app.mount("/durable", engine.metrics_app())  # /durable/metrics, /durable/healthz, /durable/readyz
 
 
 @app.post("/orders", status_code=202)

@@ -106,10 +106,16 @@ async def list_(
 
 
 @command("show")
-async def show(id: Id, dsn: Dsn = None, app: App = None, as_json: AsJson = False) -> None:
+async def show(
+    id: Id,
+    logs: Annotated[bool, typer.Option("--logs", help="With what the steps have logged.")] = False,
+    dsn: Dsn = None,
+    app: App = None,
+    as_json: AsJson = False,
+) -> None:
     """Show an execution: the tree of its steps with attempts, times, waits and errors."""
     async with target(dsn, app).client() as client:
-        execution, children = await _whole(client, await resolve(client, id))
+        execution, children = await _whole(client, await resolve(client, id), logs=logs)
     if as_json:
         print_json(execution)
         return
@@ -121,8 +127,8 @@ async def show(id: Id, dsn: Dsn = None, app: App = None, as_json: AsJson = False
         hint(f"Answer: durable answer {execution.id} NAME VALUE")
 
 
-async def _whole(client: Durable, id: str) -> tuple[Execution, list[Execution]]:
-    execution = await client.get_execution(id, include_steps=True)
+async def _whole(client: Durable, id: str, *, logs: bool = False) -> tuple[Execution, list[Execution]]:
+    execution = await client.get_execution(id, include_steps=True, include_logs=logs)
     return execution, (await client.list_children(id)).items
 
 

@@ -11,7 +11,7 @@ from rich.tree import Tree
 
 from durable.cli.output import COLOURS, ago, short, spent, status_text
 from durable.inbox import Input
-from durable.view import Attempt, EffectView, Execution, StepView
+from durable.view import Attempt, EffectView, Execution, LogLine, StepView
 
 MARKS = {
     "completed": "✓",
@@ -146,6 +146,15 @@ def _add_details(branch: Tree, step: StepView) -> None:
         if effect.kind == "waiting" and effect.key.startswith("input:"):
             continue  # the question itself says more
         branch.add(_effect(effect))
+    for line in step.logs:
+        branch.add(_logged(line))
+
+
+def _logged(line: LogLine) -> Text:
+    colour = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "red"}.get(line.level, "")
+    return Text.assemble(
+        (f"{line.at:%H:%M:%S} ", _DIM), (f"{line.level} ", colour), (f"{line.logger}: ", _DIM), line.text
+    )
 
 
 def _failed(attempt: Attempt) -> Text:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import durable
@@ -51,6 +52,7 @@ quick = Workflow[int, int]("double")
 
 @quick.step
 async def double(number: int) -> int:
+    logging.getLogger("shop").warning("doubling %d", number)
     return 2 * number
 
 

@@ -103,6 +103,14 @@ async def test_list_shows_and_filters(durable: Caller, engine: Durable) -> None:
     assert "The statuses are: pending, running" in wrong.err
 
 
+async def test_show_draws_what_steps_have_logged_if_it_is_asked_to(durable: Caller, engine: Durable) -> None:
+    await (await engine.start(shop.quick, 1, id="quick")).result(GUARD)
+    assert "doubling 1" not in (await durable("show", "quick")).out
+    async with asyncio.timeout(GUARD):
+        while "WARNING shop: doubling 1" not in (await durable("show", "quick", "--logs")).out:
+            pass
+
+
 async def test_show_draws_the_tree_with_attempts_errors_and_waits(durable: Caller, engine: Durable) -> None:
     await waiting(engine, "order-7")
     said = await durable("show", "order-7")

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from durable import Durable, Workflow
 from tests.examples.processes import Server, serving
@@ -82,6 +83,28 @@ async def test_an_order_that_fails_tells_its_error(http: httpx.AsyncClient) -> N
     assert (failed.status_code, failed.json()["error"]) == (502, "ExecutionFailed")
     assert "order order-1 has no items" in failed.json()["message"]
     assert "Traceback" not in failed.text
+
+
+async def test_metrics_and_health_are_served_beside_the_application(database: str) -> None:
+    async with (
+        serving(*APPS["fastapi"], database=database) as server,
+        httpx.AsyncClient(base_url=server.url, timeout=60) as http,
+    ):
+        await http.post("/orders", json=an_order("order-1"))
+        assert (await http.get("/orders/order-1/result", params={"timeout": 50})).status_code == 200
+        answer = await http.get("/durable/metrics")
+        assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+        families = {family.name: family for family in text_string_to_metric_families(answer.text)}
+        assert families["durable_up"].samples[0].value == 1
+        assert families["durable_executions_ended"].samples[0].labels == {
+            "workflow": "process_order",
+            "status": "completed",
+        }
+        buckets = [s for s in families["durable_step_seconds"].samples if s.labels.get("le") == "+Inf"]
+        assert {s.labels["step"] for s in buckets} == set(STEPS)
+        for page in ("healthz", "readyz"):
+            health = await http.get(f"/durable/{page}")
+            assert (health.status_code, health.json()["checks"]["database"]) == (200, "ok")
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
-from durable import Durable, WorkerEvent
+from durable import Durable, Health, WorkerEvent
 from tests.support import flows
 from tests.support.crew import Crew
 from tests.support.flows import planned, talking
 from tests.support.ledger import Ledger
+from tests.support.proxy import Proxy
 
 LEASE = 1.5
 
@@ -39,3 +40,23 @@ async def test_what_was_logged_before_a_kill_is_kept_and_somebody_is_told_of_the
     execution = await client.get_execution("order", include_logs=True)
     (step,) = execution.steps or ()
     assert [(line.attempt, line.text) for line in step.logs] == [(1, "this is run 1"), (1, "this is run 2")]
+
+
+async def test_an_engine_says_that_postgresql_does_not_answer_and_that_it_does_again(database: str, crew: Crew) -> None:
+    async with Proxy(database) as proxy, Durable(proxy.dsn, workflows=[flows]) as engine:
+
+        async def ready(wanted: bool) -> Health:
+            async with asyncio.timeout(60):
+                while (health := await engine.health()).ready is not wanted:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+            return health
+
+        await ready(True)
+        proxy.refuse()
+        proxy.sever()
+        health = await ready(False)
+        assert health.live
+        assert health.checks["database"] == "no answer within 2 s"
+        assert "durable_up 0" in (await engine.metrics_app().text()).splitlines()
+        proxy.accept()
+        await ready(True)
