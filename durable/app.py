@@ -405,7 +405,7 @@ class Durable(Client):
         return judged(self._definitions, stored)
 
     async def _declare_queues(self, executions: Executions) -> bool:
-        """Say what limits the queues that we were given limits for. Returns whether that is new."""
+        """Say what limits the queues that we were given limits for. Returns whether there are any."""
         if not self._declared:
             return False
         queues = [self._queues[name] for name in self._declared]
@@ -427,7 +427,7 @@ class Durable(Client):
                 )
         # Each time, not only when that is new: whoever has declared it may have died before this.
         await executions.fetch("queue/count_claims", self._declared)
-        return bool(rows)
+        return True  # each time, for the same reason: not everybody may have heard of it
 
     @property
     def _keep_ids(self) -> float | None:

@@ -103,15 +103,15 @@ def saga() -> Flow:
 
 
 async def test_the_harness_notices_compensations_in_the_wrong_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = ending._to_undo
-    monkeypatch.setattr(ending, "_to_undo", lambda run: original(run)[::-1])
+    original = ending.to_undo
+    monkeypatch.setattr(ending, "to_undo", lambda run: original(run)[::-1])
     with pytest.raises(AssertionError, match=r"the body of 'a/undo' \(attempt 1\) ran before 'c' was undone"):
         await crash_everywhere(saga(), {})
 
 
 async def test_the_harness_notices_a_compensation_that_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = ending._to_undo
-    monkeypatch.setattr(ending, "_to_undo", lambda run: original(run)[:2])
+    original = ending.to_undo
+    monkeypatch.setattr(ending, "to_undo", lambda run: original(run)[:2])
     with pytest.raises(AssertionError, match=r"'a' was not undone"):
         await crash_everywhere(saga(), {})
 
