@@ -15,7 +15,7 @@ import asyncpg
 import msgspec
 
 from durable.authoring import Workflow
-from durable.errors import IdConflict, NotRetryable, UnknownWorkflow, UsageError
+from durable.errors import IdConflict, NotRetryable, UnknownExecution, UnknownWorkflow, UsageError
 from durable.handle import Handle
 from durable.ids import execution_uuid, given_name, new_token, shown_id
 from durable.ids import new_id as new_execution_id
@@ -138,13 +138,18 @@ class Acting(Calls):
         dry_run, limit = which.get("dry_run", False), which.get("limit")
         reason, by = which.get("reason"), which.get("by")
         check_who(by, reason)
+        if limit is not None and (type(limit) is not int or limit < 1):
+            raise UsageError(f"limit is {limit!r}. Give a whole number from 1 up, or None for all.")
         found: list[str] = []
         matched = changed = 0
 
         async def one(id: str) -> None:
             nonlocal changed
             async with turn:
-                did = await act(id, reason, by=by)
+                try:
+                    did = await act(id, reason, by=by)
+                except UnknownExecution:  # deleted since it was found
+                    did = False
             changed += did
 
         turn = anyio.Semaphore(AT_ONCE)
@@ -264,9 +269,12 @@ class Acting(Calls):
         fork_id = new_execution_id() if new_id is None else execution_uuid(new_id)
         name = None if new_id is None else given_name(new_id)
         origin = shown_id(original, rows[0]["name"])
-        made = await parts.executions.fetch(
-            "act/fork", original, operation, fork_id, name, from_step, text, by, reason, origin
-        )
+        try:
+            made = await parts.executions.fetch(
+                "act/fork", original, operation, fork_id, name, from_step, text, by, reason, origin
+            )
+        except asyncpg.DataError as error:
+            raise UsageError(f"this cannot be stored: {error}") from error
         if not made:
             raise unknown(id)
         if not made[0]["created"]:
@@ -335,7 +343,8 @@ def check_reached(id: str, definition: Definition, from_step: str, recorded: Seq
         return
     # The next one may have begun, and not be recorded yet.
     last = max((names.index(top.partition("#")[0]) for top in tops if top.partition("#")[0] in names), default=-1)
-    if "#" in from_step or names.index(name) != last + 1:
+    over = not recorded or recorded[-1]["completed"]
+    if "#" in from_step or names.index(name) != last + 1 or not over:
         raise UsageError(f"execution {id!r} was not at {from_step!r} yet. It was at: {', '.join(tops) or 'nothing'}.")
 
 

@@ -195,9 +195,10 @@ class Effects:
     async def bear(self, kind: str, own: str | None, birth: Callable[[str, int], Birth]) -> UUID:
         """Begin a child, once. Returns its id. See `durable.start_workflow`."""
         with self.waiting(kind, own) as key:
-            for record in self.recorded(key)[0]:
+            records, failed = self.recorded(key)
+            for record in records:
                 return msgspec.json.decode(record.value or "", type=UUID)
-            born = birth(key, 0)
+            born = birth(key, failed)
             with self.rest.at_work():
                 record = self.record(self.take_seq(), "ran", key)
                 record.value, record.bears = _encode(born.execution_id).decode(), born

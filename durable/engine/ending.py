@@ -94,7 +94,7 @@ def _begun_last(run: Interpreter) -> str | None:
     if history.failing is None:
         return None
     for path, past in history.by_path.items():
-        if "/" not in path and next(past.records()).seq > history.failing.seq:
+        if "/" not in path and any(record.seq > history.failing.seq for record in past.records()):
             return path
     return None
 

@@ -51,6 +51,7 @@ T = TypeVar("T")
 
 _NOTHING = Past()
 _encode = msgspec.json.Encoder().encode
+TAKEN_BACK = _encode(Failure("durable.errors.WaitTimeout", "it was taken back: its step is over")).decode()
 
 
 @dataclass(slots=True)
@@ -454,7 +455,8 @@ class Interpreter:
             key = wait.key or ""
             if history.open.pop((wait.path, key), None) is None:
                 continue  # another strand has done it meanwhile
-            record = Record(history.take_seq(), wait.path, "expired", wait.attempt, key=key)
+            # An error that nobody reads: unlike that nothing came in time, it holds in no other attempt.
+            record = Record(history.take_seq(), wait.path, "expired", wait.attempt, error=TAKEN_BACK, key=key)
             if key.startswith(CHILD):
                 record.dooms = msgspec.json.decode(wait.value or "", type=UUID)
             else:

@@ -227,7 +227,14 @@ class History:
             ending = self.failing.seq
             self.failing = None
             begun = {path: next(past.records(), None) for path, past in self.by_path.items()}
-            self.forget([path for path, first in begun.items() if first is not None and first.seq > ending])
+            undone = [path for path, first in begun.items() if first is not None and first.seq > ending]
+            self.forget([path for path in undone if not self.by_path[path].effects])
+            for past in (
+                self.by_path[path] for path in undone if path in self.by_path
+            ):  # its children have had their ids
+                past.completed = past.note = None
+                past.failures = ()
+                past.effects = {key: _void(records) for key, records in (past.effects or {}).items()}
         self.open.clear()
         for past in self.by_path.values():
             past.forgiven = len(past.failures)
@@ -311,9 +318,16 @@ class History:
 
 
 def _voided(records: list[Record]) -> list[Record]:
-    """What is left of an effect that has no answer: that it was tried. It holds in no attempt."""
-    if records[-1].kind in ("answered", "ran"):
+    """What is left of an effect that has no answer: that it was tried. A sleep has none, and goes on."""
+    last = records[-1]
+    in_vain = last.kind == "expired" and last.error is None  # the body went on without an answer
+    if last.kind in ("answered", "ran") or in_vain or (last.key or "").startswith(("sleep", "schedule_at")):
         return records
+    return _void(records)
+
+
+def _void(records: list[Record]) -> list[Record]:
+    """That an effect was tried. It holds in no attempt."""
     return [replace(record, attempt=0, error=record.error or "{}") for record in records]
 
 

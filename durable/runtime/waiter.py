@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from uuid import UUID
 
 from durable.errors import EngineNotRunning, UnknownExecution
@@ -41,6 +41,7 @@ class Waiter:
         self._users: dict[UUID, int] = {}
         self._unwatched: set[UUID] = set()
         self._told: set[UUID] = set()
+        self._missing: set[UUID] = set()  # neither to be watched nor ended when they were looked for last
         self._wake = asyncio.Event()
 
     async def wait(self, execution_id: UUID) -> Ended:
@@ -113,23 +114,29 @@ class Waiter:
 
     async def _look_after(self, asked: set[UUID], told: set[UUID]) -> None:
         try:
+            ended: set[UUID] = set()
             if asked:
                 rows = await self._link.fetch_surely(load("execution/watch"), sorted(asked), self._process)
-                told |= asked - {row["execution_id"] for row in rows}
+                ended = asked - {row["execution_id"] for row in rows}
+                told |= ended
             if told:
-                await self._fetch_results(told, asked)
+                await self._fetch_results(told, ended)
         except Exception:  # whatever it is, those who wait go on waiting
             log.exception("results cannot be asked for")
             await asyncio.sleep(1)
             self._unwatched |= asked | told
 
-    async def _fetch_results(self, told: set[UUID], asked: Iterable[UUID]) -> None:
+    async def _fetch_results(self, told: set[UUID], unwatched: set[UUID]) -> None:
         rows = await self._link.fetch_surely(load("execution/results"), list(told))
         for row in rows:
             self.ended(row["execution_id"], Ended(row["status"], row["result"], row["error"], row["reason"]))
             told.discard(row["execution_id"])
-        # Neither to be watched nor ended: there is none. A mere message about it proves nothing.
-        for execution_id in told.intersection(asked):
+        # Neither to be watched nor ended, twice: there is none. Once, it may have been retried in between. A mere message about
+        # it proves nothing: it may be that of the end before a retry.
+        missing = told & unwatched
+        self._missing, again = missing - self._missing, self._missing & missing
+        self._unwatched |= self._missing
+        for execution_id in again:
             future = self._futures.get(execution_id)
             if future is not None and not future.done():
                 future.set_exception(UnknownExecution(f"there is no execution {execution_id}"))

@@ -192,7 +192,7 @@ async def test_what_was_waited_for_in_vain_is_waited_for_anew(engine: Durable) -
     mend()
     assert await handle.retry()
     async with asyncio.timeout(20):
-        while not (await engine.list_pending_inputs()).items or not await live(engine, handle):  # noqa: ASYNC110
+        while not (await engine.list_pending_inputs()).items or len(await live(engine, handle)) != 1:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     (fresh,) = await live(engine, handle)
     await handle.provide_input("boss", "approved")

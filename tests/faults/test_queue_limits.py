@@ -37,10 +37,10 @@ begin
 end $$;
 create trigger begins after insert on durable.claim for each row execute function public.begins();
 create trigger ends after delete on durable.claim for each row execute function public.ends();
-create table public.permitted (count int, at timestamptz not null default clock_timestamp());
+create table public.permitted (count int, at timestamptz not null);
 create function public.permits() returns trigger language plpgsql as $$
 begin
-    insert into public.permitted (count) values (new.count);
+    insert into public.permitted (count, at) values (new.count, new.granted_at);
     return null;
 end $$;
 create trigger permits after insert on durable.permit for each row execute function public.permits();

@@ -197,8 +197,9 @@ class Client:
         id = self.random.choice(self.ids)
         async with self.connection.transaction():
             if await rows.run(self.connection, "execution/lock", id):
-                await rows.run(self.connection, first, id)
-                await rows.run(self.connection, second, id, new_token(), None, None)
+                operation = new_token()
+                await rows.run(self.connection, first, id, *((operation,) if first == "act/park" else ()))
+                await rows.run(self.connection, second, id, operation, None, None)
 
     async def start(self) -> None:
         news = [rows.new(id) for id in sorted(self.random.sample(self.ids, 5))]

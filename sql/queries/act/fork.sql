@@ -1,4 +1,5 @@
--- Begin a new execution with the records that another one has of what came before a node. Sent again, it finds itself done.
+-- Begin a new execution with the records that another one has of what came before a node. Sent again, it finds itself done. Of an ending
+-- nothing is copied, unless it was forgiven: then both are, and whoever reads them forgives it.
 --
 -- $1 execution_id uuid     the other one
 -- $2 operation uuid        names this very act
@@ -12,11 +13,14 @@
 -- Returns created bool, queue text
 --         nothing when there is no such execution
 -- Locks   the new rows only
--- Index   execution_pkey, journal_pkey, shape_pkey
+-- Index   execution_pkey, journal_pkey, shape_pkey, kept_pkey
 with origin as materialized (
     select e.*, s.timeout,
            (select min(j.seq) from durable.journal j
-             where j.execution_id = e.execution_id and (j.path = $5::text or starts_with(j.path, $5::text || '/') or starts_with(j.path, $5::text || '['))) as cut
+             where j.execution_id = e.execution_id and (j.path = $5::text or starts_with(j.path, $5::text || '/') or starts_with(j.path, $5::text || '['))) as cut,
+           coalesce((select min(j.seq) from durable.journal j
+                      where j.execution_id = e.execution_id and j.kind = 'failing'
+                        and not exists (select from durable.journal r where r.execution_id = j.execution_id and r.kind = 'retried' and r.seq > j.seq)), 2147483647) as ending
       from durable.execution e
       left join durable.shape s on s.shape_id = e.shape_id
      where e.execution_id = $1::uuid
@@ -27,13 +31,14 @@ with origin as materialized (
            workflow, queue, key, $4::text, coalesce(tags, '{}') || jsonb_build_object('durable.forked_from', $9::text),
            case when $5::text is null and $6::text is not null then $6::text::json else input end
       from origin
+     where not exists (select from durable.kept k where k.execution_id = $3::uuid)
         on conflict (execution_id) do nothing
     returning execution_id, shape_id, priority, queue, key
 ), copied as materialized (
     select j.*
       from origin o
       join durable.journal j on j.execution_id = o.execution_id
-     where $5::text is not null and j.seq < coalesce(o.cut, 2147483647) and j.key is null and j.kind not in ('failing', 'retried')
+     where $5::text is not null and j.seq < least(o.cut, o.ending) and j.key is null
 ), recorded as (
     insert into durable.journal (execution_id, seq, attempt, recorded_at, run_at, worker_id, seconds, kind, path, value, error, target, data_seq)
     select $3::uuid, c.seq, c.attempt, c.recorded_at, c.run_at, c.worker_id, c.seconds, c.kind, c.path, c.value, c.error, c.target, c.data_seq

@@ -11,6 +11,7 @@
 with target as materialized (
     select execution_id from durable.execution
      where execution_id = $1::uuid and undo is null and not paused and status = any (array['pending', 'waiting'])
+       and not exists (select from durable.act a where a.execution_id = $1::uuid and a.operation = $2::uuid)
 ), changed as (
     update durable.execution set paused = true where execution_id = (select execution_id from target)
 ), noted as (

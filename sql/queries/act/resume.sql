@@ -10,6 +10,7 @@
 -- Index   execution_pkey, act_pkey, claim_pkey
 with target as materialized (
     select execution_id from durable.execution where execution_id = $1::uuid and paused and ended_at is null
+       and not exists (select from durable.act a where a.execution_id = $1::uuid and a.operation = $2::uuid)
 ), changed as (
     update durable.execution set paused = false where execution_id = (select execution_id from target)
 ), noted as (

@@ -37,7 +37,7 @@ with recursive page as materialized (
     select w.*
       from wanted w
      cross join lateral (
-           select from durable.execution e where e.execution_id = w.execution_id and e.ended_at is not null for update skip locked
+           select from durable.execution e where e.execution_id = w.execution_id and e.ended_at = w.ended_at for update skip locked
      ) e
      where not $7::bool
 ), sure as materialized (
