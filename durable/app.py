@@ -304,7 +304,7 @@ class Durable(Client):
         executions = Executions(dsn)
         stack.push_async_callback(executions.close)
         codes = await self._judge_shapes(executions)
-        declared = await self._declare_queues(executions)
+        await self._declare_queues(executions)
         commit = await stack.enter_async_context(_closing_in_time(GroupCommit(dsn, self._writers)))
         channels = [READY, TOLD, FOLLOW, SCHEDULES] if self._worker else []
         listener = Listener(direct, process, channels, self._message, self._connected)
@@ -372,8 +372,8 @@ class Durable(Client):
             payload_bytes_max=self._max_payload,
         )
         stack.callback(self._closed)
-        if declared:
-            herald.queues_changed()
+        if self._declared:
+            herald.queues_changed()  # each time: not everybody may have heard of it
         await stack.enter_async_context(_task(waiter.run(), "durable waiter"))
         await stack.enter_async_context(_task(listener.run(), "durable listener"))
         stack.push_async_callback(listener.flush)
@@ -404,10 +404,10 @@ class Durable(Client):
         stored = ((r["shape_id"], r["workflow"], r["version"], msgspec.json.decode(r["tree"])) for r in rows)
         return judged(self._definitions, stored)
 
-    async def _declare_queues(self, executions: Executions) -> bool:
-        """Say what limits the queues that we were given limits for. Returns whether there are any."""
+    async def _declare_queues(self, executions: Executions) -> None:
+        """Say what limits the queues that we were given limits for."""
         if not self._declared:
-            return False
+            return
         queues = [self._queues[name] for name in self._declared]
         rows = await executions.fetch(
             "queue/declare",
@@ -427,7 +427,6 @@ class Durable(Client):
                 )
         # Each time, not only when that is new: whoever has declared it may have died before this.
         await executions.fetch("queue/count_claims", self._declared)
-        return True  # each time, for the same reason: not everybody may have heard of it
 
     @property
     def _keep_ids(self) -> float | None:

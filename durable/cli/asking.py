@@ -13,7 +13,7 @@ from rich.text import Text
 
 from durable.app import Durable
 from durable.cli import drawing
-from durable.cli.commands import App, AsJson, Dsn, Id, command, target
+from durable.cli.commands import App, AsJson, Cursor, Dsn, Id, PageLimit, command, target
 from durable.cli.output import (
     COLOURS,
     Exit,
@@ -34,7 +34,6 @@ from durable.cli.target import resolve
 from durable.cli.tree import MARKS, effect_name, head_of, tree_of
 from durable.following import LifeEvent
 from durable.model.failure import Failure
-from durable.paging import PAGE_MAX
 from durable.store.executions import Executions
 from durable.view import Execution
 
@@ -71,10 +70,8 @@ async def list_(
     tag: Annotated[
         list[str] | None, typer.Option("--tag", "-t", help="Only with key=value; may be repeated.", show_default=False)
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=PAGE_MAX, help="How many.")] = 20,
-    cursor: Annotated[
-        str | None, typer.Option("--cursor", help="Where the page before ended.", show_default=False)
-    ] = None,
+    limit: PageLimit = 20,
+    cursor: Cursor = None,
     dsn: Dsn = None,
     app: App = None,
     as_json: AsJson = False,
@@ -226,10 +223,8 @@ def _line(event: LifeEvent) -> Text:
 async def pending(
     workflow: WorkflowOption = None,
     name: Annotated[str | None, typer.Option("--name", help="Only of this name.", show_default=False)] = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=PAGE_MAX, help="How many.")] = 20,
-    cursor: Annotated[
-        str | None, typer.Option("--cursor", help="Where the page before ended.", show_default=False)
-    ] = None,
+    limit: PageLimit = 20,
+    cursor: Cursor = None,
     dsn: Dsn = None,
     app: App = None,
     as_json: AsJson = False,

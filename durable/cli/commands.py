@@ -30,6 +30,7 @@ from durable.errors import (
     UnknownSchedule,
     UnknownWorkflow,
 )
+from durable.paging import PAGE_MAX
 
 app = typer.Typer(
     name="durable",
@@ -51,6 +52,10 @@ App: TypeAlias = Annotated[
 ]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Yes: TypeAlias = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+PageLimit: TypeAlias = Annotated[int, typer.Option("--limit", "-n", min=1, max=PAGE_MAX, help="How many.")]
+Cursor: TypeAlias = Annotated[
+    str | None, typer.Option("--cursor", help="Where the page before ended.", show_default=False)
+]
 Id: TypeAlias = Annotated[str, typer.Argument(help="An id, or its beginning.", show_default=False)]
 
 _STATUSES: list[tuple[type[Exception], Exit]] = [

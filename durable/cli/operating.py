@@ -13,11 +13,10 @@ from durable.acting import BulkResult, Which
 from durable.app import Durable
 from durable.cli.acting import DATA_HELP, read_data, read_duration
 from durable.cli.asking import WorkflowOption, tags_of
-from durable.cli.commands import App, AsJson, Dsn, Id, Yes, app, command, confirm, target
+from durable.cli.commands import App, AsJson, Cursor, Dsn, Id, PageLimit, Yes, app, command, confirm, target
 from durable.cli.output import Exit, Problem, ago, complain, hint, out, print_json, say, short, table
 from durable.cli.target import resolve
 from durable.doctor import counted
-from durable.paging import PAGE_MAX
 
 Ids: TypeAlias = Annotated[
     list[str] | None,
@@ -332,10 +331,8 @@ async def fork(
 @command("acts")
 async def acts(
     id: Annotated[str | None, typer.Argument(help="Of this execution. Default: of all.", show_default=False)] = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=PAGE_MAX, help="How many.")] = 20,
-    cursor: Annotated[
-        str | None, typer.Option("--cursor", help="Where the page before ended.", show_default=False)
-    ] = None,
+    limit: PageLimit = 20,
+    cursor: Cursor = None,
     dsn: Dsn = None,
     app: App = None,
     as_json: AsJson = False,

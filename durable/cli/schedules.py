@@ -10,11 +10,10 @@ import typer
 
 from durable.cli.acting import DATA_HELP, read_data, read_duration
 from durable.cli.asking import WorkflowOption
-from durable.cli.commands import App, AsJson, Dsn, Yes, app, command, confirm, target
+from durable.cli.commands import App, AsJson, Cursor, Dsn, PageLimit, Yes, app, command, confirm, target
 from durable.cli.operating import By, Reason, who
 from durable.cli.output import Exit, Problem, ago, hint, out, print_json, say, short, table
 from durable.model.cron import Cron, Every, RuleOf
-from durable.paging import PAGE_MAX
 from durable.scheduled import Schedule
 
 schedules = typer.Typer(help="List schedules, make, pause, resume, trigger and delete them.", no_args_is_help=True)
@@ -43,10 +42,8 @@ def _form(found: Schedule) -> dict[str, Any]:
 @command("list", schedules)
 async def list_schedules(
     workflow: WorkflowOption = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=PAGE_MAX, help="How many.")] = 50,
-    cursor: Annotated[
-        str | None, typer.Option("--cursor", help="Where the page before ended.", show_default=False)
-    ] = None,
+    limit: PageLimit = 50,
+    cursor: Cursor = None,
     dsn: Dsn = None,
     app: App = None,
     as_json: AsJson = False,

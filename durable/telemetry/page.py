@@ -100,11 +100,6 @@ class Page:
         return written([*parts.meter.samples(), *own, *self._known])
 
 
-async def metrics_text(page: Page) -> str:
-    """What ``/metrics`` says."""
-    return await page.text()
-
-
 def _of_lanes(parts: Parts) -> Iterator[tuple[str, Labels, float]]:
     assert parts.supervisor is not None
     for queue, most, used in parts.supervisor.slots():
