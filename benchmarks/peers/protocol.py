@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import gc
 import os
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,6 +135,20 @@ async def rate(options: Options, act: Callable[[], Awaitable[object]]) -> float:
     return options.count // options.starters * options.starters / (time.perf_counter() - began)
 
 
+def rate_in_threads(options: Options, act: Callable[[], object]) -> float:
+    """The same of calls that block, in a thread for each starter."""
+
+    def starter(count: int) -> None:
+        for _ in range(count):
+            act()
+
+    with ThreadPoolExecutor(options.starters) as threads:
+        list(threads.map(starter, [1] * options.starters))
+        began = time.perf_counter()
+        list(threads.map(starter, [options.count // options.starters] * options.starters))
+        return options.count // options.starters * options.starters / (time.perf_counter() - began)
+
+
 async def latencies(options: Options, act: Callable[[int], Awaitable[object]]) -> dict[str, list[float]]:
     """What `act(number)` takes, one at a time on an idle system, in seconds, and when each of them began."""
     samples: list[float] = []
@@ -146,6 +160,15 @@ async def latencies(options: Options, act: Callable[[int], Awaitable[object]]) -
         samples.append(time.perf_counter() - began)
         starts.append(began)
     return {"samples": samples[WARM_UP:], "starts": starts}
+
+
+def latencies_of_calls(options: Options, act: Callable[[int], object]) -> dict[str, list[float]]:
+    """The same of calls that block; an idle event loop of its own costs them nothing."""
+
+    async def call(number: int) -> None:
+        act(number)
+
+    return asyncio.run(latencies(options, call))
 
 
 async def wakings(options: Options, sample: Callable[[int], Awaitable[float]]) -> list[float]:
@@ -166,11 +189,3 @@ async def grown(options: Options, sleep: Callable[[int], Awaitable[object]]) -> 
         gc.collect()
         weights.append(resident())
     return (weights[1] - weights[0]) / options.count
-
-
-@contextlib.contextmanager
-def stopwatch(seconds: list[float]):
-    """Append to *seconds* what the block takes."""
-    began = time.perf_counter()
-    yield
-    seconds.append(time.perf_counter() - began)

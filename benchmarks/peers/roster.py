@@ -71,7 +71,7 @@ def install(peer: Peer) -> None:
     if not peer.requires or (stamp.exists() and stamp.read_text("utf-8") == wanted):
         return
     subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True, timeout=120)
-    pip = [peer.python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    pip = [peer.python, "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
     subprocess.run([*pip, *peer.requires], check=True, timeout=600)
     stamp.write_text(wanted, "utf-8")
 
