@@ -125,7 +125,7 @@ async def _worker(options: Options, meter: Meter | None = None):
 async def setup(options: Options) -> None:
     """Make the tables."""
     command = [str(Path(sys.executable).with_name("absurdctl")), "init", "--database", options.dsn]
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True, timeout=60)
     async with _client(options) as client:
         await client.create_queue("bench")
 
@@ -170,6 +170,12 @@ async def each(options: Options) -> float:
     return found
 
 
+async def _asleep(connection: psycopg.AsyncConnection[Any], count: int) -> None:
+    """Wait until so many of them sleep."""
+    while (await (await connection.execute(SLEEPING)).fetchone()) != (count,):  # noqa: ASYNC110 - nobody tells
+        await asyncio.sleep(0.005)
+
+
 async def _result(client: AsyncAbsurd, task: str) -> Any:
     while True:
         found = await client.fetch_task_result(task)
@@ -198,8 +204,7 @@ async def events(options: Options) -> list[float]:
 
         async def sample(number: int) -> float:
             task = (await client.spawn("hears", {"event": f"go-{number}"}))["task_id"]
-            while (await (await connection.execute(SLEEPING)).fetchone()) != (1,):
-                await asyncio.sleep(0.005)
+            await _asleep(connection, 1)
             await asyncio.sleep(protocol.PAUSE)
             began = time.perf_counter()  # the same clock in every process
             await client.emit_event(f"go-{number}", {})
@@ -225,8 +230,7 @@ async def memory(options: Options) -> float:
         async def sleep(total: int) -> None:
             for _ in range(options.count):
                 await client.spawn("dreams", {})
-            while (await (await connection.execute(SLEEPING)).fetchone()) != (total,):
-                await asyncio.sleep(0.1)
+            await _asleep(connection, total)
 
         return await protocol.grown(options, sleep)
 

@@ -90,16 +90,18 @@ class Meter:
         self.count = 0
         self._expected = count
         self._news = threading.Event()
-        threading.Thread(target=self._tell, daemon=True).start()
+        self._start, self._lock = threading.Lock(), threading.Lock()
 
     def first(self) -> None:
         """A first step begins."""
-        if not self.began:
+        if not self.began and self._start.acquire(blocking=False):
             self.began = time.perf_counter()
+            threading.Thread(target=self._tell, daemon=True).start()
 
     def last(self) -> None:
         """A last step begins."""
-        self.count += 1
+        with self._lock:  # a peer's bodies may run in threads
+            self.count += 1
         if self.count >= self._expected:
             self._news.set()
 
