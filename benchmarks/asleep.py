@@ -8,7 +8,7 @@ import time
 import asyncpg
 
 from benchmarks.bench import Bench
-from benchmarks.memory import resident
+from benchmarks.process import resident
 from benchmarks.report import Table
 from benchmarks.workflows import dreams
 from durable import Durable

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import asyncpg
 import uvloop
 
-from benchmarks.memory import resident
+from benchmarks.process import resident
 from benchmarks.workflows import INPUT, falters
 from durable import Durable
 from tests.support.report import say

@@ -9,14 +9,17 @@ import os
 import time
 from contextlib import AsyncExitStack
 
+import asyncpg
 import uvloop
 from rich.console import Console
 
 from benchmarks.bench import DSN_VARIABLE, server
 from benchmarks.peers import charts, figures, roster
 from benchmarks.peers.figures import Results
+from benchmarks.peers.protocol import latencies
 from benchmarks.peers.workloads import WORKLOADS, Stage
-from benchmarks.report import machine
+from benchmarks.report import machine, milliseconds, percentile
+from tests.support.postgres import Cluster
 
 ROUNDS = 3
 CONNECTIONS = "300"  # four processes of some peers need more than the hundred of PostgreSQL's default
@@ -62,6 +65,20 @@ async def _measure(results: Results, stages: list[Stage], rounds: int, console: 
                 )
 
 
+async def _commit(cluster: Cluster) -> str:
+    """What a commit takes on this disk, and how steadily."""
+    async with cluster.database() as dsn:
+        connection = await asyncpg.connect(dsn)
+        await connection.execute("create table floor (number int)")
+
+        async def commit(number: int) -> None:
+            await connection.execute("insert into floor values ($1)", number)
+
+        samples = (await latencies(commit, 200))["samples"]
+        await connection.close()
+    return f"{milliseconds(percentile(samples, 0.5))} ms (p50), {milliseconds(percentile(samples, 0.99))} ms (p99)"
+
+
 async def main(arguments: argparse.Namespace) -> None:
     """Measure what was asked for."""
     console = Console(width=None if Console().is_terminal else 150)
@@ -78,6 +95,8 @@ async def main(arguments: argparse.Namespace) -> None:
         for stage in stages:
             stack.push_async_callback(stage.close)
             await stage.set_up()
+        results.processor = {stage.peer.name: stage.processor for stage in stages}
+        facts.append(("commit of one row", await _commit(cluster)))
         await _measure(results, stages, rounds, console)
     facts.append(("load after", " ".join(f"{load:.1f}" for load in os.getloadavg())))
     facts.append(("took", f"{(time.perf_counter() - began) / 60:.0f} minutes"))

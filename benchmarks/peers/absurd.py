@@ -192,9 +192,9 @@ async def latency(options: Options) -> dict[str, list[float]]:
             await _result(client, (await client.spawn("noop", {"n": number}))["task_id"])
 
         if options.idle:
-            return await protocol.latencies(options, act)
+            return await protocol.latencies(act, options.count)
         async with _worker(options):
-            return await protocol.latencies(options, act)
+            return await protocol.latencies(act, options.count)
 
 
 async def events(options: Options) -> list[float]:

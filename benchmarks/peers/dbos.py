@@ -189,14 +189,14 @@ def latency(options: Options) -> dict[str, list[float]]:
             def act(number: int) -> None:
                 _enqueue(client, "noop", number).get_result(polling_interval_sec=IDLE_POLL)
 
-            return protocol.latencies_of_calls(options, act)
+            return protocol.latencies_of_calls(act, options.count)
     bodies = Bodies(options)
     with _launched(options):
 
         def start(number: int) -> None:
             DBOS.start_workflow(bodies.noop, number).get_result(polling_interval_sec=IDLE_POLL)
 
-        return protocol.latencies_of_calls(options, start)
+        return protocol.latencies_of_calls(start, options.count)
 
 
 def events(options: Options) -> list[float]:

@@ -157,7 +157,7 @@ async def latency(options: Options) -> Data:
         async def act(number: int) -> None:
             await (await engine.start(workflow, {"n": number})).result(timeout=30)
 
-        return await protocol.latencies(options, act)
+        return await protocol.latencies(act, options.count)
 
 
 async def events(options: Options) -> list[float]:

@@ -23,6 +23,10 @@ class Results:
     peers: Sequence[Peer]
     workloads: Mapping[str, Workload]
     figures: dict[str, dict[str, list[Figure]]] = field(default_factory=dict[str, dict[str, list[Figure]]])
+    processor: dict[str, Mapping[str, Sequence[tuple[float, float]]]] = field(
+        default_factory=dict[str, Mapping[str, Sequence[tuple[float, float]]]]
+    )
+    """By peer and workload: the processor time of an execution in each round, in seconds, of workers and PostgreSQL."""
     failures: dict[tuple[str, str], str] = field(default_factory=dict[tuple[str, str], str])
 
     def add(self, workload: str, peer: str, figure: Figure) -> None:
@@ -99,6 +103,11 @@ def tables(results: Results) -> list[Table]:
         (workload.title, *(times(results.ahead(name, peer.name)) for peer in others), _best(results, name))
         for name, workload in measured
     ]
+    spent = [
+        (workload.title, *(_spent(results.processor.get(peer.name, {}).get(name, ())) for peer in results.peers))
+        for name, workload in measured
+        if any(name in found for found in results.processor.values())
+    ]
     return [
         Table("Beside its peers", ("", *titles), figures, ["-: left out, or not possible; see below."]),
         Table(
@@ -109,7 +118,19 @@ def tables(results: Results) -> list[Table]:
                 "Of rates: ours / theirs. Of latencies (p50) and memory: theirs / ours. The floor is no engine, and no peer."
             ],
         ),
+        Table(
+            "Processor time of one execution, microseconds: workers + PostgreSQL",
+            ("", *titles),
+            spent,
+            ["Less disturbed by a busy machine than rates are. Starting to work, polling and heartbeats are in it."],
+        ),
     ]
+
+
+def _spent(rounds: Sequence[tuple[float, float]]) -> str:
+    if not rounds:
+        return "-"
+    return " + ".join(f"{median(side) * 1e6:,.0f}" for side in zip(*rounds, strict=True))
 
 
 def _best(results: Results, workload: str) -> str:

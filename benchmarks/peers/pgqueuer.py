@@ -116,7 +116,7 @@ async def latency(options: Options) -> dict[str, list[float]]:
     """When each was started; the worker tells when it began."""
     connection = await asyncpg.connect(options.dsn)
     queries = Queries.from_asyncpg_connection(connection)
-    return await protocol.latencies(options, lambda number: queries.enqueue("noop", str(number).encode()))
+    return await protocol.latencies(lambda number: queries.enqueue("noop", str(number).encode()), options.count)
 
 
 ROLES = {role.__name__: role for role in (setup, seed, work, each, latency)}

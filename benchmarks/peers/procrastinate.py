@@ -92,7 +92,7 @@ async def each(options: Options) -> float:
 async def latency(options: Options) -> dict[str, list[float]]:
     """When each was started; the worker tells when it began."""
     async with _opened(options) as (_, noop):
-        return await protocol.latencies(options, lambda number: noop.defer_async(n=number))
+        return await protocol.latencies(lambda number: noop.defer_async(n=number), options.count)
 
 
 ROLES = {role.__name__: role for role in (setup, seed, work, each, latency)}

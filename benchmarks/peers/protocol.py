@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.memory import resident
+from benchmarks.process import resident
 from tests.support.report import say
 
 PAUSE = 0.02  # seconds before each sample of a latency: whatever the last one set in motion has come to rest
@@ -151,11 +151,11 @@ def rate_in_threads(options: Options, act: Callable[[], object]) -> float:
         return options.count // options.starters * options.starters / (time.perf_counter() - began)
 
 
-async def latencies(options: Options, act: Callable[[int], Awaitable[object]]) -> dict[str, list[float]]:
+async def latencies(act: Callable[[int], Awaitable[object]], count: int) -> dict[str, list[float]]:
     """What `act(number)` takes, one at a time on an idle system, in seconds, and when each of them began."""
     samples: list[float] = []
     starts: list[float] = []
-    for number in range(options.count + WARM_UP):
+    for number in range(count + WARM_UP):
         await asyncio.sleep(PAUSE)
         began = time.perf_counter()
         await act(number)
@@ -164,13 +164,13 @@ async def latencies(options: Options, act: Callable[[int], Awaitable[object]]) -
     return {"samples": samples[WARM_UP:], "starts": starts}
 
 
-def latencies_of_calls(options: Options, act: Callable[[int], object]) -> dict[str, list[float]]:
+def latencies_of_calls(act: Callable[[int], object], count: int) -> dict[str, list[float]]:
     """The same of calls that block; an idle event loop of its own costs them nothing."""
 
     async def call(number: int) -> None:
         act(number)
 
-    return asyncio.run(latencies(options, call))
+    return asyncio.run(latencies(call, count))
 
 
 async def wakings(options: Options, sample: Callable[[int], Awaitable[float]]) -> list[float]:

@@ -18,6 +18,7 @@ from typing import Any
 
 import asyncpg
 
+from benchmarks import process
 from benchmarks.peers.protocol import WARM_UP
 from benchmarks.peers.roster import Peer
 from tests.support.postgres import Cluster, with_database
@@ -38,6 +39,8 @@ class Stage:
     timeout: float = TIMEOUT
     template: list[str] = field(default_factory=list[str])
     """The name of the database that its `setup` has made, once there is one."""
+    processor: dict[str, list[tuple[float, float]]] = field(default_factory=dict[str, list[tuple[float, float]]])
+    """By workload, the processor time of an execution, in seconds: of the workers, and of PostgreSQL. On Linux alone."""
 
     async def set_up(self) -> None:
         """Make its template."""
@@ -89,12 +92,26 @@ async def _throughput(stage: Stage, workload: str, usual: int, *, steps: int, pr
         workers = [await stack.enter_async_context(await stage.start("work", dsn, *given)) for _ in range(processes)]
         for worker in workers:
             await worker.message("ready", timeout=stage.timeout)
+        server = process.parent(await connection.fetchval("select pg_backend_pid()"), "postgres")
+        before = _processor(workers, server)
         gate.touch()
         began = await asyncio.wait_for(_all_called(workers, count, stage.timeout), stage.timeout)
         async with asyncio.timeout(stage.timeout):
             while await connection.fetchval(stage.peer.unfinished):  # noqa: ASYNC110 - no event tells it
                 await asyncio.sleep(0.001)
-        return count / (time.perf_counter() - began)
+        seconds = time.perf_counter() - began
+        after = _processor(workers, server)
+        if before is not None and after is not None:
+            spent = (after[0] - before[0]) / count, (after[1] - before[1]) / count
+            stage.processor.setdefault(workload, []).append(spent)
+        return count / seconds
+
+
+def _processor(workers: list[Program], server: int | None) -> tuple[float, float] | None:
+    """The processor time so far of the workers, and of the whole server; None if it cannot be read here."""
+    own = [process.processor(worker.pid) for worker in workers]
+    theirs = process.processor_of_children(server) if server else None
+    return None if theirs is None or None in own else (sum(filter(None, own)), theirs)
 
 
 async def _all_called(workers: list[Program], count: int, timeout: float) -> float:

@@ -63,7 +63,7 @@ def test_the_best_peer_is_the_fastest_that_is_not_durable_itself() -> None:
 
 
 def test_tables_show_rates_and_both_percentiles_and_tell_failed_from_left_out() -> None:
-    shown, ratios = figures.tables(results())
+    shown, ratios, _ = figures.tables(results())
     assert shown.rows == [
         ("executions of one step, /s", "2,500", "75", "150", "-", "-", "-"),
         (
@@ -78,6 +78,12 @@ def test_tables_show_rates_and_both_percentiles_and_tell_failed_from_left_out() 
     ]
     assert ratios.rows[0][1:3] == ("35x", "17.5x")
     assert ratios.rows[0][-1] == "17.5x (Absurd)"
+
+
+def test_processor_time_is_the_median_of_each_side_in_microseconds() -> None:
+    found = results()
+    found.processor["durable"] = {"one_step": [(1e-4, 2e-5), (2e-4, 1e-5), (3e-4, 9e-5)]}
+    assert figures.tables(found)[2].rows == [("executions of one step", "200 + 20", "-", "-", "-", "-", "-")]
 
 
 def test_what_was_left_out_and_what_failed_is_said_with_its_reason() -> None:
@@ -134,3 +140,4 @@ async def test_what_needs_no_environment_of_its_own_can_be_measured(stage: Stage
         assert min(figure) > 0
     elif WORKLOADS[workload].higher:
         assert figure > 0
+    assert all(spent > 0 for round in stage.processor.get(workload, ()) for spent in round)
