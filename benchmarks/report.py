@@ -130,17 +130,29 @@ def _revision() -> str:
         return "unknown"
 
 
+def facts_table(facts: Sequence[tuple[str, str]]) -> str:
+    """What the figures depend on, as Markdown."""
+    return "\n".join([_line(("", "")), _line((":--", ":--")), *map(_line, facts), ""])
+
+
+def section(text: str, mark: str) -> str:
+    """The part of *text* between `<!-- mark: begin -->` and `<!-- mark: end -->`, these included; empty if there is none."""
+    begin, end = f"<!-- {mark}: begin -->", f"<!-- {mark}: end -->"
+    _, found, after = text.partition(begin)
+    inside, closed, _ = after.partition(end)
+    return found + inside + closed if closed else ""
+
+
 def write(facts: Sequence[tuple[str, str]], tables: Sequence[Table], rounds: int) -> None:
-    """Replace `RESULTS.md`."""
+    """Replace `RESULTS.md`, but for the section that `benchmarks.peers` has written."""
     head = [
         "# What was measured",
         "",
         "Made by `python -m benchmarks --write`. The figures are those of one machine: compare each with the floor beside it, "
         f"which was measured in the same run, in turns. Medians of {rounds} rounds, each on a fresh database.",
         "",
-        _line(("", "")),
-        _line((":--", ":--")),
-        *map(_line, facts),
-        "",
+        facts_table(facts),
     ]
-    RESULTS.write_text("\n".join(head) + "\n" + "\n".join(table.markdown() for table in tables), "utf-8")
+    beside = section(RESULTS.read_text("utf-8"), "peers") if RESULTS.exists() else ""
+    text = "\n".join(head) + "\n" + "\n".join(table.markdown() for table in tables)
+    RESULTS.write_text(f"{text}\n{beside}\n" if beside else text, "utf-8")
