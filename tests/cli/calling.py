@@ -41,7 +41,8 @@ async def calling(
     *words: str, dsn: str | None, cwd: Path = ROOT, **environment: str
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """The command, running; killed at the end if it still does."""
-    surroundings = {**os.environ, "COLUMNS": "140", "PYTHONUNBUFFERED": "1", **environment}
+    # The command is installed from some checkout: what is tested is this one.
+    surroundings = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "140", "PYTHONUNBUFFERED": "1", **environment}
     surroundings.pop("DURABLE_DATABASE_URL", None)
     if dsn is not None:
         surroundings["DURABLE_DATABASE_URL"] = dsn

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import Any
 
 import durable
@@ -56,4 +57,18 @@ async def double(number: int) -> int:
     return 2 * number
 
 
-engine = Durable(workflows=[orders, listeners, quick])
+@dataclass
+class Parcel:
+    weight: int
+    fragile: bool = False
+
+
+parcels = Workflow[Parcel, int]("parcel")
+
+
+@parcels.step
+async def weigh(parcel: Parcel) -> int:
+    return parcel.weight
+
+
+engine = Durable(workflows=[orders, listeners, quick, parcels])
