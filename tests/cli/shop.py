@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import durable
-from durable import Durable, Retry, Workflow, assign, hours, seconds
+from durable import Durable, Retry, Workflow, assign, days, hours, seconds
 
 Data = dict[str, Any]
 
@@ -63,7 +63,7 @@ class Parcel:
     fragile: bool = False
 
 
-parcels = Workflow[Parcel, int]("parcel")
+parcels = Workflow[Parcel, int]("parcel", retention=days(7))
 
 
 @parcels.step
