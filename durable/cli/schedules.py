@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeAlias, get_args
@@ -14,7 +15,7 @@ from durable.cli.asking import WorkflowOption, tags_of
 from durable.cli.commands import App, AsJson, Cursor, Dsn, PageLimit, Yes, app, command, confirm, target
 from durable.cli.operating import By, Reason, who
 from durable.cli.output import Problem, ago, hint, out, print_json, say, short, table
-from durable.model.cron import Cron, Every, RuleOf
+from durable.model.cron import Cron, Every, RuleOf, UnreadableRule
 from durable.model.firing import CatchUp, Overlap
 from durable.scheduled import Schedule
 
@@ -67,7 +68,9 @@ RESETTABLE = {
 }
 
 
-def _rule(cron: Text, timezone: Text, every: Text, offset: Text, now: RuleOf | None = None) -> RuleOf | None:
+def _rule(
+    cron: Text, timezone: Text, every: Text, offset: Text, now: RuleOf | UnreadableRule | None = None
+) -> RuleOf | None:
     """The rule that the options say, what they leave out being as in the one of *now*; None when they say nothing. Raises
     `Problem`."""
     if cron is not None and every is not None:
@@ -113,8 +116,10 @@ def _given(
 # --- The commands -----------------------------------------------------------------------------------------------------
 
 
-def shown_rule(rule: RuleOf) -> str:
+def shown_rule(rule: RuleOf | UnreadableRule) -> str:
     """A rule for people."""
+    if isinstance(rule, UnreadableRule):
+        return rule.text
     if isinstance(rule, Cron):
         return f"{rule.expression} {rule.timezone}"
     return f"every {rule.interval}" + (f" + {rule.offset}" if rule.offset else "")
@@ -123,8 +128,10 @@ def shown_rule(rule: RuleOf) -> str:
 def _form(found: Schedule) -> dict[str, Any]:
     """A schedule for programs: durations in seconds."""
     rule = found.rule
-    if isinstance(rule, Cron):
-        told: dict[str, Any] = {"cron": rule.expression, "timezone": rule.timezone}
+    if isinstance(rule, UnreadableRule):
+        told: dict[str, Any] = {"unreadable": json.loads(rule.text), "problem": rule.problem}
+    elif isinstance(rule, Cron):
+        told = {"cron": rule.expression, "timezone": rule.timezone}
     else:
         told = {"every": rule.interval.total_seconds(), "offset": rule.offset.total_seconds()}
     return {**msgspec.structs.asdict(found), "rule": told}
@@ -259,6 +266,7 @@ def _tell(found: Schedule) -> None:
     )
     for label, value in (
         ("rule", shown_rule(found.rule)),
+        ("problem", found.rule.problem if isinstance(found.rule, UnreadableRule) else None),
         ("data", short(found.data, 200)),
         ("overlap", found.overlap),
         ("catch up", found.catch_up + (f", {found.catch_up_window} old at most" if found.catch_up_window else "")),

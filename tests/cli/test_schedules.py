@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncpg
 import pytest
 
 from durable import Cron, Durable, Every, Scheduled, Workflow, hours, minutes
@@ -145,3 +146,21 @@ async def test_data_is_read_by_the_annotation_of_the_workflow(durable: Caller, e
     changed = await durable("schedules", "update", "t", "--data", '{"weight": 4, "fragile": true}', "--app", APP)
     assert changed.status == 0, changed.err
     assert (await engine.get_schedule("t")).data == {"weight": 4, "fragile": True}
+
+
+async def test_a_rule_that_cannot_be_read_here_is_shown_with_its_problem(
+    durable: Caller, engine: Durable, database: str
+) -> None:
+    await engine.create_schedule("a", shop.quick, Every(hours(1)), 4)
+    connection = await asyncpg.connect(database)
+    await connection.execute("update durable.schedule set rule = $1", '{"cron": "0 9 * * *", "timezone": "Mars/Dome"}')
+    await connection.close()
+    assert "unreadable" in (await durable("schedules", "list")).out
+    shown = (await durable("schedules", "show", "a")).out
+    assert "Cron('0 9 * * *'): timezone is 'Mars/Dome', which is not known here" in shown
+    rule = (await durable("schedules", "show", "a", "--json")).json["rule"]
+    assert rule["unreadable"] == {"cron": "0 9 * * *", "timezone": "Mars/Dome"}
+    assert (await durable("schedules", "pause", "a")).out == "paused a\n"
+    mended = await durable("schedules", "update", "a", "--cron", "0 9 * * *", "--timezone", "Europe/Rome")
+    assert "rule      0 9 * * * Europe/Rome" in mended.out
+    assert (await durable("schedules", "resume", "a")).out == "resumed a\n"
