@@ -151,7 +151,9 @@ def confirm(question: str, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise Problem(f"{question} Nobody can be asked here: the standard input is no terminal.", "Give --yes.")
+        raise Problem(
+            f"{question} Nobody can be asked here: the standard input is no terminal.", "Give --yes to say so."
+        )
     # The loop's own handler would only note the interrupt, and have us go on reading.
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:

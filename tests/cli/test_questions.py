@@ -64,7 +64,7 @@ async def test_an_act_on_all_that_fit_a_filter_asks_first(
     assert (
         f"{verb.capitalize()} 2 executions? Nobody can be asked here: the standard input is no terminal." in nobody.err
     )
-    assert "Give --yes." in nobody.err
+    assert "Give --yes to say so." in nobody.err
     declined = await durable.asked(*words, keys=["n\n"])
     assert (declined.status, declined.out) == (1, "")
     acts = [act for act in (await engine.list_acts()).items if act.by is not None]
