@@ -80,19 +80,31 @@ _CURES: dict[type[Exception], str] = {
 Work: TypeAlias = Callable[..., Coroutine[Any, Any, Exit | None]]
 
 
-def command(name: str, group: typer.Typer = app, **options: Any) -> Callable[[Work], Work]:
-    """Make a coroutine function the command *name*. What it returns, or raises, becomes the exit status."""
+def command(
+    name: str, group: typer.Typer = app, *, shared: Callable[..., None] | None = None, **options: Any
+) -> Callable[[Work], Work]:
+    """Make a coroutine function the command *name*. What it returns, or raises, becomes the exit status. It takes the
+    parameters of *shared*, too, as keywords: what several commands have in common is declared once."""
 
     def declare(work: Work) -> Work:
         @functools.wraps(work)
         def wrapped(**given: Any) -> None:
             raise typer.Exit(finish(lambda: work(**given)))
 
-        wrapped.__signature__ = inspect.signature(work, eval_str=True)  # type: ignore[attr-defined]
+        wrapped.__signature__ = _signature(work, shared)  # type: ignore[attr-defined]
         group.command(name, **options)(wrapped)
         return work
 
     return declare
+
+
+def _signature(work: Work, shared: Callable[..., None] | None) -> inspect.Signature:
+    own = inspect.signature(work, eval_str=True)
+    if shared is None:
+        return own
+    common = inspect.signature(shared, eval_str=True).parameters.values()
+    named = [parameter for parameter in own.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
+    return own.replace(parameters=[*named, *common])
 
 
 def finish(work: Callable[[], Coroutine[Any, Any, Exit | None]]) -> Exit:
