@@ -33,9 +33,10 @@ def write_cursor(call: str, *place: Any) -> str:
 def read_cursor(cursor: str, call: str) -> list[str]:
     """The other way round. Raises `UsageError` when *call* has not given it."""
     try:
-        given, *place = json.loads(base64.urlsafe_b64decode(cursor))
+        told: list[str] = json.loads(base64.urlsafe_b64decode(cursor))
+        given, *place = told
     except (ValueError, TypeError):
-        given, place = None, []
+        given, place = "", []
     if given != call:
         raise UsageError(f"the cursor is not one that {call} gave.")
     return place
