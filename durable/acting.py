@@ -310,7 +310,7 @@ class Acting(Calls):
         check_limit(limit)
         before: tuple[datetime | None, UUID | None, UUID | None] = (None, None, None)
         if cursor is not None:
-            at, execution_id, operation = read_cursor(cursor, "list_acts", 3)
+            at, execution_id, operation = read_cursor(cursor, "list_acts")
             before = (datetime.fromisoformat(at), UUID(execution_id), UUID(operation))
         of = None if id is None else execution_uuid(id)
         rows = await self.parts().executions.fetch("act/list", of, *before, limit)
@@ -329,7 +329,7 @@ class Acting(Calls):
         if len(rows) < limit:
             return ActPage(items, None)
         last = rows[-1]
-        return ActPage(items, write_cursor(last["acted_at"].isoformat(), last["execution_id"], last["operation"]))
+        return ActPage(items, write_cursor("list_acts", last["acted_at"], last["execution_id"], last["operation"]))
 
 
 def check_reached(id: str, definition: Definition, from_step: str, recorded: Sequence[Row]) -> None:

@@ -150,10 +150,10 @@ class Client(Scheduling, Queueing, Acting):
         """
         parts = self.parts()
         check_limit(limit)
-        after = None if cursor is None else UUID(read_cursor(cursor, "list_children", 1)[0])
+        after = None if cursor is None else UUID(read_cursor(cursor, "list_children")[0])
         rows = await parts.executions.fetch("child/list", execution_uuid(id), after, limit)
         items = [listed_from(row) for row in rows]
-        return Page(items, write_cursor(items[-1].execution_id) if len(items) == limit else None)
+        return Page(items, write_cursor("list_children", items[-1].execution_id) if len(items) == limit else None)
 
     def events(self, id: str, after: str | None = None, *, follow: bool = True) -> AsyncIterator[LifeEvent]:
         """The life of an execution as it goes on, until it has ended: its steps, what they wait for, their progress, and the

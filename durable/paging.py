@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -23,18 +24,19 @@ def check_limit(limit: int) -> None:
         raise UsageError(f"limit is {limit}. Give a number from 1 to {PAGE_MAX}, and page with cursor.")
 
 
-def write_cursor(*place: Any) -> str:
-    """The cursor of a place in a list."""
-    told = (part.isoformat() if isinstance(part, datetime) else str(part) for part in place)
-    return base64.urlsafe_b64encode("|".join(told).encode()).decode()
+def write_cursor(call: str, *place: Any) -> str:
+    """The cursor of a place in a list that *call* gives."""
+    told = [part.isoformat() if isinstance(part, datetime) else str(part) for part in place]
+    return base64.urlsafe_b64encode(json.dumps([call, *told]).encode()).decode()
 
 
-def read_cursor(cursor: str, call: str, parts: int) -> list[str]:
+def read_cursor(cursor: str, call: str) -> list[str]:
     """The other way round. Raises `UsageError` when *call* has not given it."""
     try:
-        place = base64.urlsafe_b64decode(cursor).decode().split("|")
-    except ValueError:
-        place = []
-    if len(place) != parts:
+        told: list[str] = json.loads(base64.urlsafe_b64decode(cursor))
+        given, *place = told
+    except (ValueError, TypeError):
+        given, place = "", []
+    if given != call:
         raise UsageError(f"the cursor is not one that {call} gave.")
     return place

@@ -154,14 +154,16 @@ def listed_from(row: Row) -> Execution:
 def page_of_executions(rows: Sequence[Row], limit: int) -> Page:
     """A page of ``execution/list``."""
     items = [listed_from(row) for row in rows]
-    return Page(items, write_cursor(items[-1].created_at, items[-1].execution_id) if len(items) == limit else None)
+    if len(items) < limit:
+        return Page(items, None)
+    return Page(items, write_cursor("list_executions", items[-1].created_at, items[-1].execution_id))
 
 
 def place_before(cursor: str | None) -> tuple[datetime | None, UUID | None]:
     """Where a page of executions begins. Raises `UsageError`."""
     if cursor is None:
         return None, None
-    at, id = read_cursor(cursor, "list_executions", 2)
+    at, id = read_cursor(cursor, "list_executions")
     return datetime.fromisoformat(at), UUID(id)
 
 

@@ -84,13 +84,10 @@ async def start(
     tags = tags_of(tag)
     async with target(dsn, app).client() as client:
         if app is not None:
-            known = _workflow(client, workflow)
-            try:
-                typed = client.codec.decode(json.dumps(value), known.definition.input_type)
-            except DecodeError as error:
-                raise Problem(f"the data does not fit what {workflow!r} takes: {error}") from error
+            known = workflow_of(client, workflow)
+            given = typed(client, known, value)
             handle: Handle[Any]
-            handle = await client.start(known, typed, id=id, queue=queue, priority=priority, delay=later, tags=tags)
+            handle = await client.start(known, given, id=id, queue=queue, priority=priority, delay=later, tags=tags)
             created = handle.created
         else:
             created = id is None or not await client.parts().executions.fetch("execution/get", _uuid(id))
@@ -122,12 +119,21 @@ def _uuid(id: str) -> Any:
     return execution_uuid(id)
 
 
-def _workflow(client: Durable, name: str) -> Workflow[Any, Any]:
+def workflow_of(client: Durable, name: str) -> Workflow[Any, Any]:
+    """The newest version of a workflow of the application. Raises `Problem`."""
     found = [workflow for workflow in client.workflows if workflow.name == name]
     if not found:
         names = ", ".join(sorted({workflow.name for workflow in client.workflows})) or "none"
         raise Problem(f"this application has no workflow {name!r}.", f"It has: {names}.", Exit.NOT_FOUND)
     return max(found, key=lambda workflow: workflow.version)
+
+
+def typed(client: Durable, workflow: Workflow[Any, Any], value: Any) -> Any:
+    """Data that was typed, as the workflow takes it. Raises `Problem`."""
+    try:
+        return client.codec.decode(json.dumps(value), workflow.definition.input_type)
+    except DecodeError as error:
+        raise Problem(f"the data does not fit what {workflow.name!r} takes: {error}") from error
 
 
 async def _result(handle: Handle[Any], limit: timedelta | None, as_json: bool) -> Exit:

@@ -86,18 +86,20 @@ class Bulk:
 
     async def act(
         self,
-        given: dict[str, Any],
         ids: list[str] | None,
         *,
-        dsn: str | None,
-        app: str | None,
+        reason: str | None,
+        by: str | None,
         yes: bool,
         dry_run: bool,
+        dsn: str | None,
+        app: str | None,
         as_json: bool,
+        **filters: Any,
     ) -> Exit:
-        """Do it to *ids*, or to all that fit what was *given*."""
-        reason, by = given["reason"], who(given["by"])
-        which = self._which(given, by)
+        """Do it to *ids*, or to all that fit the *filters*."""
+        by = who(by)
+        which = self._which(filters, reason, by)
         if bool(ids) == bool(which.keys() - {"reason", "by", "limit"}):
             raise Problem(
                 f"say which executions to {self.verb}.",
@@ -108,7 +110,7 @@ class Bulk:
                 return await self._few(client, ids, reason, by, yes=yes, dry_run=dry_run, as_json=as_json)
             return await self._all(client, which, yes=yes, dry_run=dry_run, as_json=as_json)
 
-    def _which(self, given: dict[str, Any], by: str | None) -> Which:
+    def _which(self, given: dict[str, Any], reason: str | None, by: str | None) -> Which:
         which: Which = {
             "workflow": given["workflow"],
             "status": given["status"] or None,
@@ -117,7 +119,7 @@ class Bulk:
             "created_before": read_instant(given["created_before"]),
             "created_after": read_instant(given["created_after"]),
             "limit": given["limit"],
-            "reason": given["reason"],
+            "reason": reason,
             "by": by,
         }
         return Which(**{name: value for name, value in which.items() if value is not None})  # type: ignore[typeddict-item]
@@ -206,10 +208,8 @@ RETRYING = Bulk(
 )
 
 
-@command("cancel")
-async def cancel(
+def _bulk(
     ids: Ids = None,
-    compensate: Annotated[bool, typer.Option("--compensate", help="Undo what was done.")] = False,
     workflow: WorkflowOption = None,
     status: StatusOption = None,
     tag: TagOption = None,
@@ -224,75 +224,34 @@ async def cancel(
     dsn: Dsn = None,
     app: App = None,
     as_json: AsJson = False,
+) -> None:
+    """What the acts on one or many executions take."""
+
+
+@command("cancel", shared=_bulk)
+async def cancel(
+    compensate: Annotated[bool, typer.Option("--compensate", help="Undo what was done.")] = False, **given: Any
 ) -> Exit:
     """Cancel executions, and their children. Nothing is undone without --compensate."""
-    return await _cancelling(compensate).act(locals(), ids, dsn=dsn, app=app, yes=yes, dry_run=dry_run, as_json=as_json)
+    return await _cancelling(compensate).act(**given)
 
 
-@command("retry")
-async def retry(
-    ids: Ids = None,
-    workflow: WorkflowOption = None,
-    status: StatusOption = None,
-    tag: TagOption = None,
-    queue: QueueOption = None,
-    created_before: Before = None,
-    created_after: After = None,
-    limit: Limit = None,
-    dry_run: DryRun = False,
-    reason: Reason = None,
-    by: By = None,
-    yes: Yes = False,
-    dsn: Dsn = None,
-    app: App = None,
-    as_json: AsJson = False,
-) -> Exit:
+@command("retry", shared=_bulk)
+async def retry(**given: Any) -> Exit:
     """Retry executions that have failed, in place, from the step that failed."""
-    return await RETRYING.act(locals(), ids, dsn=dsn, app=app, yes=yes, dry_run=dry_run, as_json=as_json)
+    return await RETRYING.act(**given)
 
 
-@command("pause")
-async def pause(
-    ids: Ids = None,
-    workflow: WorkflowOption = None,
-    status: StatusOption = None,
-    tag: TagOption = None,
-    queue: QueueOption = None,
-    created_before: Before = None,
-    created_after: After = None,
-    limit: Limit = None,
-    dry_run: DryRun = False,
-    reason: Reason = None,
-    by: By = None,
-    yes: Yes = False,
-    dsn: Dsn = None,
-    app: App = None,
-    as_json: AsJson = False,
-) -> Exit:
+@command("pause", shared=_bulk)
+async def pause(**given: Any) -> Exit:
     """Pause executions: running attempts finish, nothing new begins, what is sent is kept."""
-    return await PAUSING.act(locals(), ids, dsn=dsn, app=app, yes=yes, dry_run=dry_run, as_json=as_json)
+    return await PAUSING.act(**given)
 
 
-@command("resume")
-async def resume(
-    ids: Ids = None,
-    workflow: WorkflowOption = None,
-    status: StatusOption = None,
-    tag: TagOption = None,
-    queue: QueueOption = None,
-    created_before: Before = None,
-    created_after: After = None,
-    limit: Limit = None,
-    dry_run: DryRun = False,
-    reason: Reason = None,
-    by: By = None,
-    yes: Yes = False,
-    dsn: Dsn = None,
-    app: App = None,
-    as_json: AsJson = False,
-) -> Exit:
+@command("resume", shared=_bulk)
+async def resume(**given: Any) -> Exit:
     """Let executions go on that were paused."""
-    return await RESUMING.act(locals(), ids, dsn=dsn, app=app, yes=yes, dry_run=dry_run, as_json=as_json)
+    return await RESUMING.act(**given)
 
 
 @command("fork")

@@ -41,6 +41,14 @@ class Problem(Exception):
         self.status = status
 
 
+class Declined(Exception):
+    """Somebody was asked whether it is to be done, and did not say yes."""
+
+    def __init__(self, status: Exit) -> None:
+        super().__init__(status)
+        self.status = status
+
+
 def _console(*, stderr: bool = False) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH

@@ -668,7 +668,7 @@ class Supervisor:
     async def fetch_end(self, execution_id: UUID) -> Row | None:
         """How an execution has ended; None while it has not."""
         rows = await self._link.fetch_surely(load("execution/results"), [execution_id])
-        return rows[0] if rows else None
+        return rows[0] if rows and rows[0]["ended"] else None
 
     async def release_stray(self, execution_id: UUID, token: UUID) -> None:
         """Give back a claim of ours that nobody here knows."""
