@@ -52,6 +52,7 @@ from durable.store.connection import AGAIN, LOST, Link, Row
 from durable.store.executions import births
 from durable.store.group_commit import GroupCommit
 from durable.store.queries import load
+from durable.telemetry.catalogue import Labels
 from durable.telemetry.meter import Meter
 from durable.telemetry.tracing import Tracing
 
@@ -429,7 +430,10 @@ class Supervisor:
         if not self.can_use(epoch):
             self.unreserve(row["queue"])
             return
-        self._meter.count("durable_executions_claimed_total", (("queue", row["queue"]),))
+        queue: Labels = (("queue", row["queue"]),)
+        self._meter.count("durable_executions_claimed_total", queue)
+        if row["waited"] is not None:
+            self._meter.observe("durable_ready_seconds", queue, row["waited"])
         history = History([record_from(r) for r in past.journal])
         code = self._codes[row["shape_id"]]
         deadline_in: float | None = row["deadline_in"]

@@ -40,6 +40,12 @@ CATALOGUE = {
         "{execution}",
         adds=True,
     ),
+    "durable_ready_seconds": Figure(
+        "histogram",
+        "How long what this worker has claimed had been ready, by queue.",
+        "durable.execution.ready.duration",
+        "s",
+    ),
     "durable_step_seconds": Figure(
         "histogram", "How long attempts of steps ran here, by outcome.", "durable.step.duration", "s"
     ),
@@ -81,6 +87,18 @@ CATALOGUE = {
         "gauge", "For how long the oldest of what is ready has been so.", "durable.queue.oldest_age", "s"
     ),
     "durable_queue_paused": Figure("gauge", "1 while the queue is paused.", "durable.queue.paused", "1"),
+    "durable_workflow_failed": Figure(
+        "gauge",
+        "Executions that are kept and have failed, by status; at most 10,000 are counted.",
+        "durable.workflow.failed",
+        "{execution}",
+    ),
+    "durable_workflow_waiting": Figure(
+        "gauge",
+        "Executions that sleep; about, where they are more than 10,000.",
+        "durable.workflow.waiting",
+        "{execution}",
+    ),
     "durable_workers": Figure("gauge", "Workers whose lease holds.", "durable.worker.count", "{worker}"),
     "durable_waiting": Figure(
         "gauge",

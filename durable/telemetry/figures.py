@@ -8,13 +8,17 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 
 from durable.errors import DurableError
+from durable.model.status import FAILED
+from durable.store.connection import Row
 from durable.store.executions import Executions
 from durable.store.group_commit import GroupCommit
 from durable.telemetry.catalogue import Labels, Sample
-from durable.telemetry.meter import Meter
+from durable.telemetry.meter import OTHER, Meter
 
 FRESH = 5.0  # seconds for which what the database has said is said again
 ANSWER_SECONDS = 2.0
+COUNTED_MAX = 10_000
+WORKFLOWS_MAX = 100  # that are told apart in what is said of the database
 
 
 class Figures:
@@ -69,7 +73,24 @@ class Figures:
                 ("durable_queue_oldest_seconds", label, max(row["oldest_seconds"] or 0.0, 0.0)),
                 ("durable_queue_paused", label, int(row["paused"])),
             ]
+        samples += _by_workflow(await self._executions.fetch("workflow/count", list(FAILED), COUNTED_MAX))
         workers = await self._executions.fetch("worker/list")
         samples.append(("durable_workers", (), sum(row["lease_in"] > 0 and not row["dead"] for row in workers)))
         samples.append(("durable_waiting", (), (await self._executions.fetch("wake/count"))[0]["n"]))
         return samples
+
+
+def _by_workflow(rows: list[Row]) -> Iterator[Sample]:
+    """Those with the most are told by name, the others together."""
+    rest = rows[WORKFLOWS_MAX:]
+    for row in rows[:WORKFLOWS_MAX]:
+        yield from _of_workflow(row["workflow"], row["failed"], row["waiting"])
+    if rest:
+        failed = [sum(counts) for counts in zip(*(row["failed"] for row in rest), strict=True)]
+        yield from _of_workflow(OTHER, failed, sum(row["waiting"] for row in rest))
+
+
+def _of_workflow(workflow: str, failed: Iterable[int], waiting: int) -> Iterator[Sample]:
+    for status, count in zip(FAILED, failed, strict=True):
+        yield "durable_workflow_failed", (("workflow", workflow), ("status", status.value)), count
+    yield "durable_workflow_waiting", (("workflow", workflow),), waiting

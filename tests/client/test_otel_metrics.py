@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from durable import ConfigurationError, Durable, ExecutionFailed, Workflow
 from durable.telemetry import figures, otel
 from durable.telemetry.catalogue import CATALOGUE
+from durable.telemetry.figures import WORKFLOWS_MAX, _by_workflow
 from durable.telemetry.meter import BUCKETS, SERIES_MAX, Meter
 from durable.telemetry.prometheus import written
 from tests.support.invariants import assert_invariants
@@ -108,7 +109,8 @@ async def test_opentelemetry_and_prometheus_are_told_the_same_figures(dsn: str, 
             elif name not in ("durable_writes_total", "durable_flushes_total"):  # sums of all tests
                 assert point.value == sample.value, sample
             compared.add(name)
-    assert compared | {"durable_workers_lost_total", "durable_executions_claimed_total"} == set(CATALOGUE)
+    rare = {"durable_workers_lost_total", "durable_executions_claimed_total", "durable_ready_seconds"}
+    assert compared | rare == set(CATALOGUE)
 
 
 async def test_engines_of_one_process_make_one_sum_which_outlives_them(dsn: str, reader: InMemoryMetricReader) -> None:
@@ -150,6 +152,17 @@ def test_without_opentelemetry_it_says_what_to_install(monkeypatch: pytest.Monke
     otel.metrics.cache_clear()
     with pytest.raises(ConfigurationError, match=r"otel_metrics=True needs OpenTelemetry.*durable\[otel\]"):
         Durable(otel_metrics=True)
+
+
+def test_of_many_workflows_those_with_the_most_are_told_by_name_and_the_others_together() -> None:
+    rows = [{"workflow": f"w{n}", "failed": [1000 - n, 0, 1], "waiting": 2} for n in range(WORKFLOWS_MAX + 3)]
+    samples = list(_by_workflow(rows))  # type: ignore[arg-type]
+    assert len(samples) == (WORKFLOWS_MAX + 1) * 4
+    told = {(name, labels[0][1], labels[1][1] if len(labels) > 1 else ""): value for name, labels, value in samples}
+    assert told["durable_workflow_failed", "w0", "failed"] == 1000
+    assert told["durable_workflow_failed", "other", "failed"] == 900 + 899 + 898
+    assert told["durable_workflow_failed", "other", "compensation_failed"] == 3
+    assert told["durable_workflow_waiting", "other", ""] == 6
 
 
 def test_labels_beyond_a_thousand_are_counted_under_other() -> None:
