@@ -188,7 +188,6 @@ class Supervisor:
             ("scheduler", self.scheduler.run),
             ("lease watch", self._standing.watch),
             ("janitor", self._janitor.run),
-            ("hooks", self._hooks.run),
         ]
         if self._reminder is not None:
             loops.append(("reminder", self._reminder.run))
