@@ -82,7 +82,9 @@ def function(
     rng = random.Random(seed)
     attempts = rng.choice((1, 2))
     drawn = tuple(rng.choice(effects) for _ in range(rng.randint(3, 8)))
-    plan = Plan("code", rng.randrange(3), rng.randrange(attempts), None, silent=False, effects=drawn, far=far, slept=slept)
+    plan = Plan(
+        "code", rng.randrange(3), rng.randrange(attempts), None, silent=False, effects=drawn, far=far, slept=slept
+    )
     retry = Retry(attempts, backoff="constant", delay=far)
 
     async def code(data: Data) -> Data | None:

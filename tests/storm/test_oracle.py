@@ -40,7 +40,9 @@ async def faults_of(workflow: Workflow[Any, Any], expected: Expected) -> list[st
         if record.kind in ("completed", "failed") and record.attempt:
             tried[record.path] = max(tried[record.path], record.attempt)
     called = set(got.calls)
-    faults += (f"{path} was not called" for path in expected.attempts if expected.is_certain(path) and path not in called)
+    faults += (
+        f"{path} was not called" for path in expected.attempts if expected.is_certain(path) and path not in called
+    )
     faults += (f"{path} was called" for path in called if expected.is_certain(path) and path not in expected.attempts)
     faults += (
         f"{path} was tried {tries} times instead of {expected.attempts[path]}"

@@ -1,0 +1,44 @@
+"""See `tests.storm.rounds`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import sys
+import time
+from pathlib import Path
+
+from tests.storm.rounds import Round, storm, totals
+from tests.support.postgres import DurableCluster, temporary_folder
+
+
+async def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.storm", description="Raise storms, and judge them.")
+    parser.add_argument("--seed", type=int, help="of the first; with it, and without --minutes, there is one")
+    parser.add_argument("--minutes", type=float, help="go on with new seeds for so long")
+    parser.add_argument("--seconds", type=float, default=30, help="of each storm (30), before it calms down")
+    parser.add_argument("--size", type=int, default=40, help="workflows of each (40)")
+    parser.add_argument("--in-flight", type=int, default=40, help="executions at a time (40)")
+    given = parser.parse_args()
+    until = time.monotonic() + 60 * (given.minutes or 0)
+    seed = random.randrange(2**31) if given.seed is None else given.seed
+    rounds: list[Round] = []
+    with temporary_folder() as folder:
+        cluster = DurableCluster(Path(folder))
+        await cluster.start_again()
+        try:
+            while not rounds or time.monotonic() < until:
+                print(f"storm --seed {seed} begins", flush=True)
+                options = {"size": given.size, "in_flight": given.in_flight}
+                rounds.append(await storm(cluster, Path(folder).parent, seed, seconds=given.seconds, **options))
+                print(rounds[-1], flush=True)
+                seed += 1
+        finally:
+            await cluster.stop()
+    print(totals(rounds))
+    return 1 if any(round_.faults for round_ in rounds) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))
