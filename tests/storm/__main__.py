@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import random
 import sys
-import time
-from pathlib import Path
 
-from tests.storm.rounds import Round, storm, totals
+from tests.storm.rounds import Shape, storms, totals
 from tests.support.postgres import DurableCluster, temporary_folder
 
 
@@ -21,19 +20,15 @@ async def main() -> int:
     parser.add_argument("--size", type=int, default=40, help="workflows of each (40)")
     parser.add_argument("--in-flight", type=int, default=40, help="executions at a time (40)")
     given = parser.parse_args()
-    until = time.monotonic() + 60 * (given.minutes or 0)
+    logging.getLogger("durable").setLevel("ERROR")  # that PostgreSQL is away is what we are here for
+    minutes = given.minutes or 0
     seed = random.randrange(2**31) if given.seed is None else given.seed
-    rounds: list[Round] = []
     with temporary_folder() as folder:
-        cluster = DurableCluster(Path(folder))
+        cluster = DurableCluster(folder)
         await cluster.start_again()
         try:
-            while not rounds or time.monotonic() < until:
-                print(f"storm --seed {seed} begins", flush=True)
-                options = {"size": given.size, "in_flight": given.in_flight}
-                rounds.append(await storm(cluster, Path(folder).parent, seed, seconds=given.seconds, **options))
-                print(rounds[-1], flush=True)
-                seed += 1
+            shape = Shape(given.seconds, given.size, given.in_flight)
+            rounds = await storms(cluster, folder.parent, seed, shape, minutes=minutes)
         finally:
             await cluster.stop()
     print(totals(rounds))

@@ -60,13 +60,14 @@ def overlaps(history: History) -> Iterator[str]:
         bodies.sort(key=lambda body: body.began)
         for number, earlier in enumerate(bodies):
             for later in bodies[number + 1 :]:
-                if later.began < earlier.ended and not _stood_still(history.frozen, earlier):
+                if later.began < earlier.ended and not _stood_still(history.frozen, earlier, later):
                     over = f"{earlier.ended - later.began:.3f} s before that of process {earlier.pid} had ended"
                     yield f"{key} began in process {later.pid} {over}"
 
 
-def _stood_still(frozen: list[Frozen], body: Body) -> bool:
-    return any(f.pid == body.pid and f.began < body.ended and f.ended > body.began for f in frozen)
+def _stood_still(frozen: list[Frozen], earlier: Body, later: Body) -> bool:
+    """Whether the process of the earlier one was frozen when it was overtaken, or had been while it ran."""
+    return any(f.pid == earlier.pid and f.began < later.began and f.ended > earlier.began for f in frozen)
 
 
 def early_timers(history: History) -> Iterator[str]:

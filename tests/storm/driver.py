@@ -1,4 +1,4 @@
-"""Raises a storm: worker processes on one PostgreSQL, executions that are started and spoken to, and deeds that befall all of it.
+"""Raises a storm: worker processes on one PostgreSQL, executions that are started and spoken to, and deeds that befall them.
 
 Owns: everything that acts, and the account of what was acknowledged, frozen and killed. Refuses to judge: see `judge`.
 """
@@ -128,7 +128,8 @@ class Storm:
         """Nobody waits for what the schedule and other executions have started."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(END_SECONDS), self.direct() as connection:
-                while await connection.fetchval("select exists (select from durable.execution where ended_at is null)"):
+                left = "select exists (select from durable.execution where ended_at is null)"
+                while await connection.fetchval(left):  # noqa: ASYNC110 - other processes end them
                     await asyncio.sleep(0.1)
 
     @contextlib.asynccontextmanager

@@ -1,7 +1,7 @@
 """What happened in a storm, written down by the database itself, past the engine, and read when all is over.
 
-Owns: the triggers, and what they tell as values that a test may make up as well. The order of `Moment`s is that of a sequence: of
-two transactions that wait for one another by a lock, the second has the higher numbers.
+Owns: the triggers, and what they tell as values that a test may make up as well. The order of `Moment`s is that of a sequence:
+where a transaction waits for another by a lock, it has the higher numbers.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ async def _ends(storm: Storm, connection: asyncpg.Connection[Any]) -> list[str]:
             found, calls=[call for call in found.calls if not _is_excused(storm, call)], all_calls=found.calls
         )
         definition = storm.workflows[start.index].definition
-        faults += (f"{start.id} ({definition.name}): {fault}" for fault in _faults(definition, row, found, expected))
+        faults += (f"{start.id} ({definition.name}): {fault}" for fault in faults_of(definition, row, found, expected))
     return faults
 
 
@@ -82,7 +82,8 @@ def _is_excused(storm: Storm, call: Call) -> bool:
     )
 
 
-def _faults(definition: Definition, row: Any, traces: Traces, expected: Expected) -> Iterator[str]:
+def faults_of(definition: Definition, row: Any, traces: Traces, expected: Expected) -> Iterator[str]:
+    """What is wrong with how an execution has ended: with the *row* of it, and its *traces*."""
     status = Status(row["status"])
     if not status.ended:
         yield f"it is still {status.value}"

@@ -1,7 +1,7 @@
 """What is to come of a random workflow, found by plain interpretation: no journal, no records, no engine.
 
-Owns: walking the nodes of a definition with the plans that its bodies carry (see `tests.engine.trees`), and telling apart what is
-certain from what chance decides: how far the others had come when something inside a node that runs several things at once
+Owns: walking the nodes of a definition with the plans that its bodies carry (see `tests.engine.trees`), and telling apart what
+is certain from what chance decides: how far the others had come when something inside a node that runs several things at once
 failed, and which failure was the first.
 """
 
@@ -36,16 +36,15 @@ _ABSENT: Any = object()
 
 @dataclass
 class Expected:
-    """The end of an execution. `attempts` are the tries of each body that is certain to be called; inside of the paths in `raced`
-    chance decides. `failures` are those of which one is the execution's. `undone` are the steps that are undone, for certain,
-    and `awaited` what comes from outside, for bodies that are certain or not: (kind, name). `loops` are the paths of loops."""
+    """The end of an execution. `attempts` are the tries of each body that is certain to be called; inside of the paths in
+    `raced` chance decides. One of `failures` is the execution's. `awaited` is what comes from outside, for bodies that are
+    certain or not: (kind, name), and the path of the body. `loops` are the paths of loops."""
 
     statuses: set[str] = field(default_factory=set[str])
     result: Any = None
     failures: set[Reason] = field(default_factory=set[Reason])
     attempts: dict[str, int] = field(default_factory=dict[str, int])
     raced: set[str] = field(default_factory=set[str])
-    undone: list[str] = field(default_factory=list[str])
     awaited: dict[tuple[str, str], str] = field(default_factory=dict[tuple[str, str], str])
     loops: set[str] = field(default_factory=set[str])
 
@@ -103,16 +102,15 @@ class _Oracle:
 
     def ending(self) -> set[str]:
         """Undo what was done; the statuses that this may come to."""
-        certain, status, others = self.told, "failed", set[str]()
+        told, status, others = self.told, "failed", set[str]()
         for path, step in self.undoable.items():
             assert step.compensation is not None
             tries, works = self.tries(step.compensation)
             comes_to = "compensated" if works else "compensation_failed"
-            if not certain.is_certain(path):
+            if not told.is_certain(path):
                 others.add(comes_to)
                 continue
-            certain.undone.append(path)
-            certain.attempts[f"{path}/{step.compensation.name}"] = tries
+            told.attempts[f"{path}/{step.compensation.name}"] = tries
             status = comes_to if status != "compensation_failed" else status
         return {status} if status == "compensation_failed" else {status, *others}
 

@@ -34,6 +34,15 @@ DEEDS = {
 }
 
 
+@dataclass(frozen=True)
+class Shape:
+    """How big a storm is: so many `seconds`, until it calms down, with `size` workflows and so many executions `in_flight`."""
+
+    seconds: float = 30
+    size: int = 40
+    in_flight: int = 40
+
+
 @dataclass
 class Round:
     """A storm that is over."""
@@ -49,10 +58,19 @@ class Round:
         return "\n- ".join([*lines, *self.faults[:SHOWN]])
 
 
-async def storm(
-    cluster: DurableCluster, folder: Path, seed: int, *, seconds: float, size: int, in_flight: int
-) -> Round:
-    """Raise one storm of so many *seconds*, with *size* workflows and so many executions *in_flight*, and judge it."""
+async def storms(cluster: DurableCluster, folder: Path, seed: int, shape: Shape, *, minutes: float = 0) -> list[Round]:
+    """Raise storms, from this seed on, until the time is over; one at least. Prints what each has come to."""
+    until = time.monotonic() + 60 * minutes
+    rounds: list[Round] = []
+    while not rounds or time.monotonic() < until:
+        print(f"storm --seed {seed + len(rounds)} begins", flush=True)
+        rounds.append(await storm(cluster, folder, seed + len(rounds), shape))
+        print(rounds[-1], flush=True)
+    return rounds
+
+
+async def storm(cluster: DurableCluster, folder: Path, seed: int, shape: Shape) -> Round:
+    """Raise one storm, and judge it. Its bodies are noted in *folder*."""
     began = time.monotonic()
     name = f"storm_{seed}"
     await _execute(cluster.dsn, f"drop database if exists {name} with (force)")
@@ -65,10 +83,10 @@ async def storm(
         await history.watch(connection)
     finally:
         await connection.close()
-    raised = Storm(cluster, dsn, Program(seed, size), folder, in_flight)
-    await raised.rage(seconds)
+    raised = Storm(cluster, dsn, Program(seed, shape.size), folder, shape.in_flight)
+    await raised.rage(shape.seconds)
     faults = await judge(raised)
-    raised.figures["programs"] = size
+    raised.figures["programs"] = shape.size
     if not faults:
         await _execute(cluster.dsn, f"drop database {name} with (force)")
     return Round(seed, time.monotonic() - began, raised.figures, faults)

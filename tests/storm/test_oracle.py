@@ -52,14 +52,16 @@ async def faults_of(workflow: Workflow[Any, Any], expected: Expected) -> list[st
     return faults
 
 
-@pytest.mark.parametrize("first", [0, 1_000_000])
-async def test_the_oracle_foretells_what_the_engine_does_when_nothing_happens(first: int) -> None:
+@pytest.mark.parametrize(
+    ("first", "count"), [(0, 120), pytest.param(1_000_000, 3_000, marks=[pytest.mark.stress, pytest.mark.timeout(900)])]
+)
+async def test_the_oracle_foretells_what_the_engine_does_when_nothing_happens(first: int, count: int) -> None:
     ends: Counter[str] = Counter()
-    for workflow in workflows(first, 150):
+    for workflow in workflows(first, count):
         expected = foretell(workflow, INPUT, ID)
         assert not (faults := await faults_of(workflow, expected)), f"{workflow.definition.name}: {faults}"
         ends.update(expected.statuses if len(expected.statuses) == 1 else ["by chance"])
         ends["raced"] += bool(expected.raced)
     for end in ("completed", "failed", "compensated", "compensation_failed", "raced"):
         assert ends[end] >= 2, ends
-    assert ends["by chance"] < 60, f"the oracle is to commit itself: {ends}"
+    assert ends["by chance"] < 0.1 * sum(ends.values()), f"the oracle is to commit itself: {ends}"

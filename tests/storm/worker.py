@@ -1,7 +1,7 @@
 """A post for workers of a storm. Usage: worker.py OPTIONS as JSON
 
-It forks a worker and, whenever that is killed, the next: to build and check the workflows takes longer than the life of many. It
-says `born` with the worker's pid and `died` with its pid and status; when one ends otherwise than by SIGKILL, the program ends.
+It forks a worker and, whenever that is killed, the next: to build and check the workflows takes longer than the life of many.
+It says `born` with the worker's pid and `died` with its pid and status; when one ends otherwise than by SIGKILL, so does it.
 
 Options are `dsn`, the database as the engine reaches it; `direct`, the same past the proxy, where bodies write what they do;
 `bodies`, a file in which each body that begins and ends is noted; `seed`, `size` and `postscript` of the program (see
