@@ -7,6 +7,8 @@ import asyncio
 import logging
 import random
 import sys
+import tempfile
+from pathlib import Path
 
 from tests.storm.rounds import Shape, storms, totals
 from tests.support.postgres import DurableCluster, temporary_folder
@@ -28,7 +30,7 @@ async def main() -> int:
         await cluster.start_again()
         try:
             shape = Shape(given.seconds, given.size, given.in_flight)
-            rounds = await storms(cluster, folder.parent, seed, shape, minutes=minutes)
+            rounds = await storms(cluster, Path(tempfile.mkdtemp(prefix="storm-")), seed, shape, minutes=minutes)
         finally:
             await cluster.stop()
     print(totals(rounds))

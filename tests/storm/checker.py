@@ -95,6 +95,8 @@ def lost(history: History) -> Iterator[str]:
             if execution_uuid(acked.execution).hex not in history.started:
                 yield f"the start of {acked.execution} is lost"
             continue
+        if acked.kind == "cancel":  # that is judged by how it has ended
+            continue
         execution = "" if acked.kind == "emission" else execution_uuid(acked.execution).hex
         times = arrived[acked.kind, execution, acked.name]
         if not times:

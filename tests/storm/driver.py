@@ -166,6 +166,8 @@ class Storm:
             for kind, name in expected.awaited:
                 later = self._later(rng.uniform(0, SPREAD), deliver[kind], start.id, name, rng)
                 group.create_task(later, name=f"{kind} {name!r} to {start.id}")
+            if start.cancel_after is not None:
+                group.create_task(self._cancel(start, start.cancel_after), name=f"cancel to {start.id}")
             with contextlib.suppress(ExecutionFailed, ExecutionCancelled):
                 await self._insist(handle.result)
 
@@ -206,6 +208,12 @@ class Storm:
         execution = await self._insist(lambda: self.client.get_execution(id, include_steps=True))
         asked = [question.status for question in execution.inputs if question.name == name]
         return not execution.status.ended and "answered" not in asked
+
+    async def _cancel(self, start: Start, pause: float) -> None:
+        await asyncio.sleep(pause)
+        if await self._insist(lambda: self.client.cancel(start.id, "storm", compensate=start.undo)):
+            self.acked.append(Acked("cancel", start.id, ""))
+            self.figures["cancelled"] += 1
 
     async def _emit(self, id: str, name: str, rng: random.Random) -> None:
         await self._insist(lambda: self.client.emit("emitted", {"who": name, "n": payload_of(name)}))
@@ -377,7 +385,7 @@ class Storm:
 
 def _where(task: asyncio.Task[Any]) -> str:
     """What a task of ours that delivers something has come to; empty for others."""
-    if not task.get_name().startswith(("event ", "input ", "emission ")):
+    if not task.get_name().startswith(("event ", "input ", "emission ", "cancel ")):
         return ""
     waits, places = task.get_coro(), list[str]()
     while (frame := getattr(waits, "cr_frame", None)) is not None:

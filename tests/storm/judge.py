@@ -11,8 +11,9 @@ import asyncpg
 import msgspec
 
 from durable.engine.journal import Record
-from durable.model.definition import Definition
+from durable.model.definition import Definition, Step
 from durable.model.failure import Failure
+from durable.model.paths import node_at
 from durable.model.status import Status
 from durable.testing.laws import faults_of_end
 from tests.engine.trees import POSTSCRIPT
@@ -20,6 +21,7 @@ from tests.storm import checker, history, oracle
 from tests.storm.driver import Storm
 from tests.storm.history import read_bodies
 from tests.storm.oracle import Expected
+from tests.storm.program import Start
 from tests.support.calls import Call, Traces, read_traces
 from tests.support.invariants import assert_invariants
 
@@ -55,6 +57,7 @@ async def _ends(storm: Storm, connection: asyncpg.Connection[Any]) -> list[str]:
     rows = await connection.fetch(ENDS)
     traces = await read_traces(connection, [row["execution_id"] for row in rows])
     starts = {start.id: start for start in storm.starts}
+    cancelled = {acked.execution for acked in storm.acked if acked.kind == "cancel"}
     faults: list[str] = []
     for row in rows:
         storm.figures["executions"] += 1
@@ -71,8 +74,22 @@ async def _ends(storm: Storm, connection: asyncpg.Connection[Any]) -> list[str]:
             found, calls=[call for call in found.calls if not _is_excused(storm, call)], all_calls=found.calls
         )
         definition = storm.workflows[start.index].definition
-        faults += (f"{start.id} ({definition.name}): {fault}" for fault in faults_of(definition, row, found, expected))
+        if wrong := [*faults_of_start(start, start.id in cancelled, definition, row, found, expected)]:
+            story = storm.folder / f"{start.id}.txt"
+            story.write_text(
+                "\n".join([f"{start} {definition.name}", *wrong, *map(str, found.ever), *map(str, found.calls)])
+            )
+            faults += (f"{start.id} ({definition.name}): {fault}" for fault in wrong)
+            faults += (f"{start.id}: {reason}" for reason in _unplanned(found.ever))
+            faults.append(f"{start.id}: all that is known of it is in {story}")
     return faults
+
+
+def _unplanned(ever: list[Record]) -> Iterator[str]:
+    """The errors of bodies that were not drawn, by which a fault of the storm itself is known."""
+    for record in ever:
+        if record.kind == "failed" and (failure := record.failure).type != "builtins.ValueError":
+            yield f"{record.path!r} has failed: {failure.type} {failure.message}\n{failure.traceback[-2000:]}"
 
 
 def _is_excused(storm: Storm, call: Call) -> bool:
@@ -96,6 +113,46 @@ def faults_of(definition: Definition, row: Any, traces: Traces, expected: Expect
     yield from faults_of_end(definition, traces.records, status)
     yield from tries(expected, traces)
     yield from answers(expected, traces.ever)
+
+
+def faults_of_start(
+    start: Start, cancelled: bool, definition: Definition, row: Any, traces: Traces, expected: Expected
+) -> Iterator[str]:
+    """What is wrong with how an execution has ended that may have been *cancelled*: so that a call has said so."""
+    if start.cancel_after is not None and is_cancelled(row):
+        yield from faults_of_cancelled(definition, row, traces, undo=start.undo)
+        return
+    yield from faults_of(definition, row, traces, expected)
+    if cancelled:
+        yield f"it was cancelled, and is {row['status']}"
+
+
+def is_cancelled(row: Any) -> bool:
+    """Whether an execution has ended, or is ending, because somebody has cancelled it."""
+    return row["status"] == Status.CANCELLED or '"durable.errors.ExecutionCancelled"' in (row["error"] or "")
+
+
+def faults_of_cancelled(definition: Definition, row: Any, traces: Traces, *, undo: bool) -> Iterator[str]:
+    """What is wrong with how an execution has ended that was cancelled at some moment, to be undone or not."""
+    status = Status(row["status"])
+    if not status.ended:
+        yield f"it was cancelled, and is still {status.value}"
+        return
+    yield from dict.fromkeys(traces.faults(definition, until_death=False))
+    if status is Status.CANCELLED:
+        ending = [record.path for record in traces.ever if record.kind == "failing"]
+        if ending or (undo and any(undoable(definition, record) for record in traces.ever)):
+            yield "it is cancelled, and what had to be undone was not, or not to its end"
+    elif not undo:
+        yield f"it was cancelled, not to be undone, and is {status.value}"
+    else:
+        yield from faults_of_end(definition, traces.records, status)
+
+
+def undoable(definition: Definition, record: Record) -> bool:
+    """Whether a record is of a step that is to be undone."""
+    node = node_at(definition, record.path) if record.kind in ("completed", "started") and record.key is None else None
+    return isinstance(node, Step) and node.compensation is not None
 
 
 def tries(expected: Expected, traces: Traces) -> Iterator[str]:

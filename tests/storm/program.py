@@ -15,6 +15,8 @@ from tests.engine.trees import CHILDREN, EMITTED, INPUT, Data, Log, Tell, functi
 FAR = timedelta(seconds=0.4)  # long enough to give up the slot
 TENANTS = 3
 GLOBALLY, PER_KEY, RATE, RATE_SECONDS = 3, 1, 15, 1.0
+CANCELLED = 0.1  # the share of executions that are cancelled, or would be if they had not ended
+CANCEL_WITHIN = 2.0  # seconds
 QUEUES = ("default", "default", "default", "default", "narrow", "rated", "keyed")
 
 pulse = Workflow[Any, Any]("pulse")
@@ -37,12 +39,15 @@ def queues() -> Mapping[str, int | Queue]:
 
 @dataclass(frozen=True)
 class Start:
-    """One execution: the number of its workflow, and how it is started."""
+    """One execution: the number of its workflow, how it is started, and when it is cancelled, in seconds after that, if it
+    still runs, and whether it is to be undone then."""
 
     id: str
     index: int
     data: Data
     queue: str
+    cancel_after: float | None = None
+    undo: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,4 +83,6 @@ class Program:
         """The execution of this *number*."""
         rng = random.Random(f"start {self.seed} {number}")
         data = {**INPUT, "tenant": f"tenant {rng.randrange(TENANTS)}"}
-        return Start(f"{self.seed}-{number}", number % self.size, data, rng.choice(QUEUES))
+        queue = rng.choice(QUEUES)
+        cancel_after = rng.uniform(0, CANCEL_WITHIN) if rng.random() < CANCELLED else None
+        return Start(f"{self.seed}-{number}", number % self.size, data, queue, cancel_after, rng.random() < 0.5)

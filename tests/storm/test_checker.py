@@ -15,6 +15,7 @@ from tests.engine.trees import INPUT, Plan, payload_of, planned
 from tests.storm import checker, judge, oracle
 from tests.storm.history import Acked, Body, Frozen, History, Moment, Timer, read_bodies
 from tests.storm.oracle import Expected, foretell
+from tests.storm.program import Start
 from tests.support.calls import Call, Traces
 
 ID = "00000000-0000-0000-0000-000000000001"
@@ -313,6 +314,41 @@ async def test_a_body_that_was_not_to_run_is_noticed() -> None:
     end = await End.of_saga()
     end.calls.append(Call("third/undo", 1, 1, frozenset()))
     assert end.faults() == "'third/undo' was run, and was not to be"
+
+
+CANCEL = Start("x", 0, INPUT, "default", cancel_after=1.0)
+UNDO = replace(CANCEL, undo=True)
+
+
+async def cancelled(start: Start, status: str, *, undone: bool) -> str:
+    """How an execution has ended that was cancelled behind its second step."""
+    end = await End.of_saga()
+    failing = end.number("", "failing")
+    end.records = [r for n, r in enumerate(end.records) if r.path != "third" and (undone or n < failing)]
+    row = {"status": status, "error": None, "result": None}
+    if status == "compensated":
+        row["error"] = '{"type": "durable.errors.ExecutionCancelled", "message": "enough"}'
+    traces = Traces(end.records, end.records, [], end.calls)
+    return "; ".join(judge.faults_of_start(start, True, end.workflow.definition, row, traces, end.expected))
+
+
+async def test_a_cancel_that_is_undone_as_was_asked_for_is_in_order() -> None:
+    assert await cancelled(CANCEL, "cancelled", undone=False) == ""
+    assert await cancelled(UNDO, "compensated", undone=True) == ""
+
+
+async def test_a_cancel_that_was_to_undo_and_has_not_is_noticed() -> None:
+    assert "what had to be undone was not" in await cancelled(UNDO, "cancelled", undone=False)
+
+
+async def test_a_cancel_that_was_not_to_undo_and_has_is_noticed() -> None:
+    assert (
+        await cancelled(CANCEL, "compensated", undone=True) == "it was cancelled, not to be undone, and is compensated"
+    )
+
+
+async def test_a_cancel_that_said_so_and_did_nothing_is_noticed() -> None:
+    assert "it was cancelled, and is completed" in await cancelled(CANCEL, "completed", undone=False)
 
 
 async def test_an_event_that_was_not_given_is_noticed() -> None:

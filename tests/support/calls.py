@@ -43,7 +43,13 @@ CALL = """
 insert into public.call (execution_id, path, attempt, pid, tries, durable)
 values ($1, $2, $3, $4, $5, array(select seq from durable.journal where execution_id = $1))
 """
-AWAY = (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.OperatorInterventionError)
+AWAY = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # a connection that ends while it is given back to its pool
+    asyncpg.OperatorInterventionError,
+)
 """What a connection raises to a server that is away, that ends, or that ends this connection."""
 AGAIN = 0.05  # seconds until PostgreSQL is asked again that was away
 
