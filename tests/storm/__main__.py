@@ -6,12 +6,18 @@ import argparse
 import asyncio
 import logging
 import random
+import signal
 import sys
 import tempfile
 from pathlib import Path
 
 from tests.storm.rounds import Shape, storms, totals
 from tests.support.postgres import DurableCluster, temporary_folder
+
+
+def stop(*_: object) -> None:
+    """End as by Ctrl-C: with what was started."""
+    signal.raise_signal(signal.SIGINT)
 
 
 async def main() -> int:
@@ -38,4 +44,5 @@ async def main() -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, stop)
     sys.exit(asyncio.run(main()))
