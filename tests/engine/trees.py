@@ -44,7 +44,8 @@ FAR = hours(1)
 EFFECTS = ("sleep", "call", "fail", "both", "child", "started", "nothing", "nobody", "unmatched")
 # And what needs somebody outside, who sends events, answers questions and emits: see `Plan.awaited`.
 OUTSIDE = (*EFFECTS, "broken child", "event", "any", "all", "input")
-EMITTED = (*OUTSIDE, "matched")
+EMITTED = (*OUTSIDE, "matched", "work")
+WORK = 2.5  # seconds for which a body works that takes its time: longer than the lease of a storm
 
 Data: TypeAlias = dict[str, Any]
 Log: TypeAlias = Callable[[Context], Awaitable[None]]
@@ -154,6 +155,8 @@ class Plan:
                 await durable.sleep(self.far, key=str(number))
                 if self.slept is not None:
                     await self.slept(here, f'sleep:"{number}"#1')
+            case "work":
+                await asyncio.sleep(WORK)
             case "broken child":
                 with contextlib.suppress(ChildFailed):
                     await durable.call_workflow(breaking, number)
