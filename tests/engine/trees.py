@@ -45,7 +45,7 @@ EFFECTS = ("sleep", "call", "fail", "both", "child", "started", "nothing", "nobo
 # And what needs somebody outside, who sends events, answers questions and emits: see `Plan.awaited`.
 OUTSIDE = (*EFFECTS, "broken child", "event", "any", "all", "input")
 EMITTED = (*OUTSIDE, "matched", "work")
-WORK = 2.5  # seconds for which a body works that takes its time: longer than the lease of a storm
+WORK = 4.0  # seconds for which a body works that takes its time: longer than the lease of a storm
 
 Data: TypeAlias = dict[str, Any]
 Log: TypeAlias = Callable[[Context], Awaitable[None]]

@@ -303,6 +303,7 @@ class Storm:
             "terminate": self._terminate,
             "sever": self._sever,
             "half-open": self._half_open,
+            "partition": self._partition,
             "refuse": self._refuse,
             "lose": self._lose,
             "cut": self._cut,
@@ -353,6 +354,11 @@ class Storm:
         self.figures["connections frozen"] += await asyncio.to_thread(self.proxy.half_open)
         await asyncio.sleep(deed.seconds)
         await asyncio.to_thread(self.proxy.heal)
+
+    async def _partition(self, deed: Deed) -> None:
+        await asyncio.to_thread(self.proxy.refuse)
+        await self._half_open(deed)
+        await asyncio.to_thread(self.proxy.accept)
 
     async def _refuse(self, deed: Deed) -> None:
         await asyncio.to_thread(self.proxy.refuse)

@@ -30,6 +30,7 @@ DEEDS = {
     "backends' ends": ["terminate"],
     "connections cut": ["connections cut"],
     "half-open": ["connections frozen"],
+    "partitions": ["partition"],
     "replies lost or statements cut": ["lose", "cut"],
 }
 
