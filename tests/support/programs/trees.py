@@ -19,7 +19,7 @@ import signal
 import sys
 from datetime import timedelta
 
-from tests.engine.trees import doubling, storm_tree
+from tests.engine.trees import CHILDREN, storm_tree
 from tests.support.calls import CallLog
 from tests.support.programs.worker import Worker
 from tests.support.report import say
@@ -33,7 +33,7 @@ def main() -> None:
     options["lease"] = timedelta(seconds=options["lease"])
     calls = CallLog()
     trees = [storm_tree(seed, far, waits, calls.log) for seed in seeds]
-    worker = Worker(dsn, workflows=[doubling, *trees], **options)
+    worker = Worker(dsn, workflows=[*CHILDREN, *trees], **options)
     while True:
         pid = os.fork()
         if pid == 0:
