@@ -39,6 +39,7 @@ class SimLoop(asyncio.BaseEventLoop):
         self.quiet = False
         self.set_exception_handler(self._complain)
         self.complaints: list[str] = []
+        self._hopeless: BaseException | None = None
 
     def time(self) -> float:
         return self._now
@@ -85,6 +86,9 @@ class SimLoop(asyncio.BaseEventLoop):
         """There are none."""
 
     def _run_once(self) -> None:
+        if self._hopeless is not None:
+            error, self._hopeless = self._hopeless, None
+            raise error
         scheduled = self._scheduled
         while scheduled and (scheduled[0]._cancelled or scheduled[0]._when <= self._now):
             timer = heapq.heappop(scheduled)
@@ -115,4 +119,8 @@ class SimLoop(asyncio.BaseEventLoop):
 
     def _complain(self, _loop: Any, context: dict[str, Any]) -> None:
         if not self.quiet and PROCESS.get() not in self._dead:
-            self.complaints.append(f"{context.get('message')}: {context.get('exception')!r}")
+            error = context.get("exception")
+            if isinstance(error, AssertionError):
+                self._hopeless = error  # of the world itself: what came next would say the same
+            else:
+                self.complaints.append(f"{context.get('message')}: {error!r}")

@@ -352,11 +352,15 @@ def _(s: Store, worker_id: UUID) -> list[Any]:
 # --- Claims ---
 
 
-def _claimed_row(s: Store, execution_id: UUID, crashes: int, *, begun: bool) -> tuple[Any, ...]:
+def _claimed_row(
+    s: Store, execution_id: UUID, crashes: int, *, begun: bool, ready_at: float | None = None
+) -> tuple[Any, ...]:
     e = s.tables.executions[execution_id]
     deadline_in = None if e.deadline_at is None else e.deadline_at - s.now()
     shown = (e.execution_id, e.name, e.shape_id, e.queue, e.input, e.tags)
-    return (*shown, crashes, begun, e.undo, e.mail, e.parent_id, e.called, None, deadline_in, False)
+    told = (e.parent_id, e.called, None, deadline_in, False)
+    waited = None if ready_at is None else s.now() - ready_at
+    return (*shown, crashes, begun, e.undo, e.mail, *told, s.shown_at(ready_at), waited)
 
 
 @statement("claim/take")
@@ -373,7 +377,7 @@ def _(s: Store, owner: UUID, token: UUID, queues: Any, wants: Any, shapes: Any, 
         for execution_id, r in picked + suspected:
             del t.ready[execution_id]
             t.claims[execution_id] = Claim(owner, token, r.crashes)
-            found.append(_claimed_row(s, execution_id, r.crashes, begun=r.begun))
+            found.append(_claimed_row(s, execution_id, r.crashes, begun=r.begun, ready_at=r.ready_at))
     return found
 
 
@@ -594,12 +598,12 @@ def _(s: Store, ids: list[UUID]) -> list[Any]:
     found: list[Any] = []
     for execution_id in ids:
         e = s.tables.executions.get(execution_id)
-        if e is None or e.ended_at is None:
+        if e is None:
             continue
         result = None
         if e.status == "completed" and e.result_seq is not None:
             result = e.input if e.result_seq == 0 else s.tables.journal[execution_id][e.result_seq].value
-        found.append((execution_id, e.status, result, e.error, e.reason))
+        found.append((execution_id, e.ended_at is not None, e.status, result, e.error, e.reason))
     return found
 
 
