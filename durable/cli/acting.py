@@ -15,14 +15,13 @@ from durable.app import Durable
 from durable.authoring import Workflow
 from durable.cli.asking import tags_of
 from durable.cli.commands import App, AsJson, Dsn, Id, command, target
-from durable.cli.output import Exit, Problem, hint, print_json, say
+from durable.cli.output import UNITS, Exit, Problem, hint, print_json, say
 from durable.cli.target import resolve
 from durable.errors import DecodeError, ExecutionCancelled, ExecutionFailed
 from durable.handle import Handle
 from durable.request import encode_tags
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
-_UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 DATA_HELP = "JSON; @file reads it from a file, - from the standard input. What is no JSON is taken as text."
 
@@ -57,7 +56,7 @@ def read_duration(given: str | None) -> timedelta | None:
     parts = _DURATION.findall(given)
     if not parts or "".join(number + unit for number, unit in parts) != given:
         raise Problem(f"{given!r} is no duration.", "Write it like 90s, 15m, 1h30m, 2d.")
-    return sum((timedelta(**{_UNITS[unit]: float(number)}) for number, unit in parts), timedelta())
+    return sum((UNITS[unit] * float(number) for number, unit in parts), timedelta())
 
 
 @command("start")

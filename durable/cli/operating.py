@@ -14,7 +14,7 @@ from durable.app import Durable
 from durable.cli.acting import DATA_HELP, read_data, read_duration
 from durable.cli.asking import WorkflowOption, tags_of
 from durable.cli.commands import App, AsJson, Cursor, Dsn, Id, PageLimit, Yes, app, command, confirm, target
-from durable.cli.output import Exit, Problem, ago, complain, hint, out, print_json, say, short, table
+from durable.cli.output import Exit, Problem, ago, complain, hint, length, out, print_json, say, short, table
 from durable.cli.target import resolve
 from durable.doctor import counted
 
@@ -319,8 +319,7 @@ async def acts(
 async def cleanup(
     dry_run: DryRun = False, yes: Yes = False, dsn: Dsn = None, app: App = None, as_json: AsJson = False
 ) -> None:
-    """Delete what was kept for long enough, as the retention of your workflows says. Needs your code; workers do it by
-    themselves."""
+    """Delete now what was kept for long enough, as workers do by themselves. Needs your code, which says how long."""
     async with target(dsn, app).client(with_code=True) as client:
         if not dry_run:
             confirm("Delete what has ended and was kept for long enough?", yes)
@@ -353,7 +352,7 @@ async def list_queues(dsn: Dsn = None, app: App = None, as_json: AsJson = False)
     for queue in found:
         limits = [
             f"{queue.global_concurrency} at once" if queue.global_concurrency is not None else "",
-            f"{queue.rate.count} in {queue.rate.per}" if queue.rate is not None else "",
+            f"{queue.rate.count} in {length(queue.rate.per)}" if queue.rate is not None else "",
             f"{queue.per_key} for each key" if queue.per_key is not None else "",
             f"{queue.max_depth} ready" if queue.max_depth is not None else "",
         ]
@@ -374,8 +373,11 @@ async def pause_queue(
 ) -> None:
     """Have nothing of a queue taken up any more; what runs goes on."""
     async with target(dsn, app).client() as client:
+        known = any(queue.name == name for queue in await client.list_queues())
         changed = await client.pause_queue(name, reason, by=who(by))
     _tell_queue(name, "paused", changed, as_json)
+    if not known:
+        hint(f"nothing was ever started in {name}, and no engine has declared it: is that its name?")
 
 
 @command("resume", queues)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import IntEnum
 from typing import Any
 
@@ -47,6 +47,15 @@ class Declined(Exception):
     def __init__(self, status: Exit) -> None:
         super().__init__(status)
         self.status = status
+
+
+UNITS = {
+    "d": timedelta(days=1),
+    "h": timedelta(hours=1),
+    "m": timedelta(minutes=1),
+    "s": timedelta(seconds=1),
+    "ms": timedelta(milliseconds=1),
+}
 
 
 def _console(*, stderr: bool = False) -> Console:
@@ -138,6 +147,15 @@ def ago(at: datetime | None) -> str:
         return ""
     seconds = (datetime.now(at.tzinfo) - at).total_seconds()
     return f"{duration(seconds)} ago" if seconds >= 0 else f"in {duration(-seconds)}"
+
+
+def length(of: timedelta) -> str:
+    """A duration as it is typed, whole: 1h30m."""
+    left, parts = of, list[str]()
+    for name, unit in UNITS.items():
+        count, left = divmod(left, unit)
+        parts += [f"{count}{name}"] if count else []
+    return "".join(parts) or "0s"
 
 
 def took(began: datetime, ended: datetime | None) -> str:

@@ -14,7 +14,7 @@ from durable.cli.acting import DATA_HELP, read_data, read_duration, typed, workf
 from durable.cli.asking import WorkflowOption, tags_of
 from durable.cli.commands import App, AsJson, Cursor, Dsn, PageLimit, Yes, app, command, confirm, target
 from durable.cli.operating import By, Reason, who
-from durable.cli.output import Problem, ago, hint, out, print_json, say, short, table
+from durable.cli.output import Problem, ago, hint, length, out, print_json, say, short, table
 from durable.model.cron import Cron, Every, RuleOf, UnreadableRule
 from durable.model.firing import CatchUp, Overlap
 from durable.scheduled import Schedule
@@ -36,24 +36,35 @@ Text: TypeAlias = str | None
 Name: TypeAlias = Annotated[str, typer.Argument(help="The name of the schedule.", show_default=False)]
 CronOption: TypeAlias = Annotated[Text, _option("--cron", help="Five fields: '0 9 * * 1-5'.")]
 TimezoneOption: TypeAlias = Annotated[
-    Text, _option("--timezone", help="By whose clocks the cron rule is: Europe/Paris. At first UTC.")
+    Text, _option("--timezone", help="By whose clocks the cron rule is: Europe/Paris. New schedules: UTC.")
 ]
 EveryOption: TypeAlias = Annotated[Text, _option("--every", help="An interval: 15m.")]
 OffsetOption: TypeAlias = Annotated[Text, _option("--offset", help="How long after each full interval: 5m.")]
 OverlapOption: TypeAlias = Annotated[
     Text,
-    _option("--overlap", choices=Overlap, help="While the execution of the firing before goes on. At first skip."),
+    _option(
+        "--overlap",
+        choices=Overlap,
+        help="What to do while the execution of the firing before goes on. New schedules: skip.",
+    ),
 ]
 CatchUpOption: TypeAlias = Annotated[
-    Text, _option("--catch-up", choices=CatchUp, help="Of firings that no worker was there for. At first latest.")
+    Text,
+    _option(
+        "--catch-up",
+        choices=CatchUp,
+        help="Which firings to make up for that no worker was there for. New schedules: latest.",
+    ),
 ]
 WindowOption: TypeAlias = Annotated[
     Text, _option("--catch-up-window", help="How old a firing may be that is caught up: 6h.")
 ]
 JitterOption: TypeAlias = Annotated[Text, _option("--jitter", help="Each firing is late by its own share of it: 5m.")]
-ScheduleQueue: TypeAlias = Annotated[Text, _option("--queue", "-q", help="At first that of the workflow.")]
+ScheduleQueue: TypeAlias = Annotated[
+    Text, _option("--queue", "-q", help="The queue of what it starts. New schedules: the workflow's.")
+]
 SchedulePriority: TypeAlias = Annotated[
-    int | None, _option("--priority", help="Higher first. At first that of the workflow.")
+    int | None, _option("--priority", help="Higher first. New schedules: the workflow's.")
 ]
 ScheduleTags: TypeAlias = Annotated[
     list[str] | None, _option("--tag", "-t", help="key=value, of what it starts; may be repeated.")
@@ -122,7 +133,7 @@ def shown_rule(rule: RuleOf | UnreadableRule) -> str:
         return rule.text
     if isinstance(rule, Cron):
         return f"{rule.expression} {rule.timezone}"
-    return f"every {rule.interval}" + (f" + {rule.offset}" if rule.offset else "")
+    return f"every {length(rule.interval)}" + (f" + {length(rule.offset)}" if rule.offset else "")
 
 
 def _form(found: Schedule) -> dict[str, Any]:
@@ -222,7 +233,7 @@ async def update_schedule(
     tag: ScheduleTags = None,
     reset: Annotated[
         list[str] | None,
-        _option("--reset", help=f"Back to what it is at first: {', '.join(RESETTABLE)}; may be repeated."),
+        _option("--reset", help=f"Back to what it is of new schedules: {', '.join(RESETTABLE)}; may be repeated."),
     ] = None,
     dsn: Dsn = None,
     app: App = None,
@@ -269,8 +280,11 @@ def _tell(found: Schedule) -> None:
         ("problem", found.rule.problem if isinstance(found.rule, UnreadableRule) else None),
         ("data", short(found.data, 200)),
         ("overlap", found.overlap),
-        ("catch up", found.catch_up + (f", {found.catch_up_window} old at most" if found.catch_up_window else "")),
-        ("jitter", found.jitter),
+        (
+            "catch up",
+            found.catch_up + (f", {length(found.catch_up_window)} old at most" if found.catch_up_window else ""),
+        ),
+        ("jitter", found.jitter and length(found.jitter)),
         ("queue", found.queue),
         ("priority", found.priority),
         ("tags", short(found.tags, 200) if found.tags else None),

@@ -77,7 +77,7 @@ async def test_every_option_of_the_library_can_be_said(durable: Caller, engine: 
     assert (made.overlap, made.catch_up, made.catch_up_window) == ("queue", "all", hours(12))
     assert (made.jitter, made.queue, made.priority) == (minutes(5), "slow", 7)
     assert (made.tags, made.status, made.data) == ({"team": "a", "n": 1}, "paused", 4)
-    for told in ("every 6:00:00 + 0:30:00", "all, 12:00:00 old at most", "0:05:00", "slow", '{"n":1,"team":"a"}'):
+    for told in ("every 6h + 30m", "all, 12h old at most", "jitter    5m", "slow", '{"n":1,"team":"a"}'):
         assert told in said.out
 
 
