@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
+MARKS = ("peers", "scale")  # of sections with a command of their own
 SETTINGS = ("fsync", "synchronous_commit", "full_page_writes", "shared_buffers", "max_wal_size")
 
 
@@ -144,7 +145,7 @@ def section(text: str, mark: str) -> str:
 
 
 def write(facts: Sequence[tuple[str, str]], tables: Sequence[Table], rounds: int) -> None:
-    """Replace `RESULTS.md`, but for the section that `benchmarks.peers` has written."""
+    """Replace `RESULTS.md`, but for the sections that others have written."""
     head = [
         "# What was measured",
         "",
@@ -153,6 +154,14 @@ def write(facts: Sequence[tuple[str, str]], tables: Sequence[Table], rounds: int
         "",
         facts_table(facts),
     ]
-    beside = section(RESULTS.read_text("utf-8"), "peers") if RESULTS.exists() else ""
+    before = RESULTS.read_text("utf-8") if RESULTS.exists() else ""
     text = "\n".join(head) + "\n" + "\n".join(table.markdown() for table in tables)
-    RESULTS.write_text(f"{text}\n{beside}\n" if beside else text, "utf-8")
+    kept = [part for mark in MARKS if (part := section(before, mark))]
+    RESULTS.write_text("\n".join([text, *(f"{part}\n" for part in kept)]), "utf-8")
+
+
+def put(text: str, mark: str, path: Path = RESULTS) -> None:
+    """Put *text* into *path* as the section of *mark*, one of `MARKS`, and leave alone what else is there."""
+    before = path.read_text("utf-8") if path.exists() else ""
+    rest = before.replace(section(before, mark), "").rstrip()
+    path.write_text(f"{rest}\n\n<!-- {mark}: begin -->\n{text.strip()}\n<!-- {mark}: end -->\n".lstrip(), "utf-8")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.peers.roster import Peer
 from benchmarks.peers.workloads import Workload
-from benchmarks.report import RESULTS, Table, facts_table, median, percentile, section
+from benchmarks.report import RESULTS, Table, facts_table, median, percentile, put
 
 Figure = float | list[float]
 OURS = "durable"
@@ -177,6 +177,4 @@ def markdown(
 
 def write(text: str, path: Path = RESULTS) -> None:
     """Put the section into *path*, and leave alone what else is there."""
-    before = path.read_text("utf-8") if path.exists() else ""
-    rest = before.replace(section(before, MARK), "").rstrip()
-    path.write_text(f"{rest}\n\n<!-- {MARK}: begin -->\n{text.strip()}\n<!-- {MARK}: end -->\n".lstrip(), "utf-8")
+    put(text, MARK, path)

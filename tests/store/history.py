@@ -30,7 +30,9 @@ select {_ID}, {SHAPE}, gen_random_uuid(), {_AT}, {_AT}, case when $3 <> 'pending
 """
 _ENDED = """
 insert into durable.ended (created_at, ended_at, execution_id, workflow, status)
-select created_at, ended_at, execution_id, workflow, status from durable.execution where ended_at is not null
+select created_at, ended_at, execution_id, workflow, status
+  from durable.execution
+ where execution_id between lpad(to_hex($1::int), 32, '0')::uuid and lpad(to_hex($2::int), 32, '0')::uuid
 """
 _JOURNAL = f"""
 insert into durable.journal (execution_id, seq, attempt, recorded_at, worker_id, seconds, kind, path, value)
@@ -88,9 +90,7 @@ async def make(connection: Connection, *, finished: int, backlog: int, sleeping:
     end = finished + backlog + sleeping
     await connection.execute("set synchronous_commit = off")
     await connection.execute(_SHAPES, WORKFLOWS)
-    await connection.execute(_EXECUTIONS, 1, finished, "completed")
-    await connection.execute(_ENDED)
-    await connection.execute(_JOURNAL, 1, finished)
+    await finish(connection, 1, finished)
     await connection.execute(_EXECUTIONS, finished + 1, end, "pending")
     await connection.execute(_READY, finished + 1, finished + backlog)
     await connection.execute(_WAKE, finished + backlog + 1, end, finished + backlog + 50)
@@ -101,8 +101,21 @@ async def make(connection: Connection, *, finished: int, backlog: int, sleeping:
     await dead.register(connection, -1.0)
     claims = await worker.born(connection, claimed)
     await dead.born(connection, claimed)
-    ids = [UUID(int=n) for n in range(1, end + 1)]
+    ids = [id_of(number) for number in range(1, end + 1)]
     return Past(ids[:finished], ids[finished : finished + backlog], worker, claims, dead)
+
+
+async def finish(connection: Connection, first: int, last: int) -> None:
+    """Make executions of these numbers that have finished, each with a record."""
+    await connection.execute("set synchronous_commit = off")
+    await connection.execute(_EXECUTIONS, first, last, "completed")
+    await connection.execute(_ENDED, first, last)
+    await connection.execute(_JOURNAL, first, last)
+
+
+def id_of(number: int) -> UUID:
+    """The id of one that was made."""
+    return UUID(int=number)
 
 
 async def cost(connection: Connection, name: str, *arguments: object) -> Cost:
