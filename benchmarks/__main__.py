@@ -9,7 +9,19 @@ import time
 import uvloop
 from rich.console import Console
 
-from benchmarks import asleep, fan_out, idle, latency, queues, recovery, start_rate, throughput, waiting, waking
+from benchmarks import (
+    asleep,
+    fan_out,
+    idle,
+    latency,
+    queues,
+    recovery,
+    start_rate,
+    telemetry,
+    throughput,
+    waiting,
+    waking,
+)
 from benchmarks.bench import DSN_VARIABLE, Bench, server
 from benchmarks.report import Table, machine, write
 
@@ -24,6 +36,7 @@ BENCHMARKS = {
     "waking": waking,
     "asleep": asleep,
     "recovery": recovery,
+    "telemetry": telemetry,
 }
 ROUNDS = 3
 

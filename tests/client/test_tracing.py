@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 import durable
 from durable import Durable, Retry, Workflow, seconds
+from durable.telemetry.tracing import waits_of
 from tests.support.invariants import assert_invariants
 
 Data = dict[str, Any]
@@ -190,6 +192,59 @@ async def test_each_wait_is_one_span_from_its_beginning_to_its_end_whoever_runs_
         if "durable.interrupted" not in (span.attributes or {})
     ]
     assert finished == [(1,), (2,)]
+
+
+BEGAN = datetime(2020, 1, 1, tzinfo=UTC)
+
+
+def row(key: str, kind: str = "waiting", at: float = 0.0, due: float | None = None) -> dict[str, Any]:
+    run_at = None if due is None else BEGAN + timedelta(seconds=due)
+    return {"path": "step", "key": key, "kind": kind, "recorded_at": BEGAN + timedelta(seconds=at), "run_at": run_at}
+
+
+@pytest.mark.parametrize(
+    ("rows", "ready", "waits"),
+    [
+        pytest.param(
+            [row("sleep#1", due=60)], 60.02, {"sleep#1"}, id="what has woken it, by a timer that was set late"
+        ),
+        pytest.param([row("sleep#1", due=60)], 7200, set(), id="what was slept before something else has woken it"),
+        pytest.param([row("sleep#1", due=60)], 30, {"sleep#1"}, id="what is not over yet"),
+        pytest.param([row("sleep#1", due=60)], None, set(), id="what is over, where nobody knows what has woken it"),
+        pytest.param(
+            [row("sleep:a#1", due=60), row("sleep:b#1", due=60.1), row("sleep:c#1", due=61)],
+            60.1,
+            {"sleep:a#1", "sleep:b#1", "sleep:c#1"},
+            id="what goes on in one stay",
+        ),
+        pytest.param(
+            [row("sleep:a#1", due=60), row("sleep:b#1", due=61)],
+            61.01,
+            {"sleep:b#1"},
+            id="what was over in the stay before",
+        ),
+        pytest.param(
+            [row("sleep#1", due=60), row("event#1", at=60.1)],
+            60.2,
+            {"event#1"},
+            id="after which something was recorded",
+        ),
+        pytest.param(
+            [row("event#1"), row("event#1", "expired", at=1), row("event#2", at=2)],
+            9,
+            {"event#2"},
+            id="what has no answer",
+        ),
+        pytest.param(
+            [row("event#1"), {**row("", "continued"), "key": None}, row("event#2")], 9, {"event#2"}, id="of this life"
+        ),
+    ],
+)
+def test_an_execution_brings_along_the_waits_that_have_not_ended(
+    rows: Any, ready: float | None, waits: set[str]
+) -> None:
+    found = waits_of(rows, None if ready is None else BEGAN + timedelta(seconds=ready))
+    assert {key for _, key in found} == waits
 
 
 async def test_a_retry_of_an_execution_is_told_from_an_attempt_of_a_step(dsn: str) -> None:
