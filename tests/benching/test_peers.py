@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +16,7 @@ from benchmarks import process, report
 from benchmarks.peers import charts, figures, roster
 from benchmarks.peers.figures import Results
 from benchmarks.peers.workloads import WORKLOADS, Stage
+from tests.support import processes
 from tests.support.postgres import Cluster
 
 PEERS = {name: roster.read(name) for name in roster.NAMES}
@@ -128,6 +131,16 @@ def test_charts_are_drawn_to_scale_for_what_was_measured_alone() -> None:
     ours, dbos, absurd = [float(bar.attrib["width"]) for bar in picture.iter("{http://www.w3.org/2000/svg}rect")]
     assert ours / dbos == pytest.approx(2_500 / 75, rel=0.01)
     assert ours / absurd == pytest.approx(2_500 / 150, rel=0.01)
+
+
+def test_a_worker_does_not_outlive_the_harness(tmp_path: Path) -> None:
+    worker = [sys.executable, "-m", "benchmarks.peers.floor", "work", "--dsn", "none", "--gate", str(tmp_path / "gate")]
+    code = f"import subprocess; subprocess.run({worker!r}, start_new_session=True)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=processes.ROOT) as harness:
+        assert harness.stdout
+        assert b"ready" in harness.stdout.readline()
+        harness.kill()
+        assert harness.stdout.read() == b""  # which returns when the last one that could write has ended
 
 
 @pytest.fixture
