@@ -58,10 +58,18 @@ def main(roles: Mapping[str, Role], run: Callable[[Coroutine[Any, Any, Any]], An
     parser.add_argument("--gate", default="")
     parser.add_argument("--idle", action="store_true")
     given = vars(parser.parse_args())
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     result = roles[given.pop("role")](Options(**given))
     if asyncio.iscoroutine(result):
         result = run(result)
     say("result", value=result)
+
+
+def _end_with(harness: int) -> None:
+    """End this process once the harness is gone, however it went: a worker left behind would disturb whoever measures next."""
+    while os.getppid() == harness:
+        time.sleep(1)
+    os._exit(1)
 
 
 # --- Workers ----------------------------------------------------------------------------------------------------------

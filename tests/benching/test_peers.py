@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,10 +12,11 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks import report
+from benchmarks import process, report
 from benchmarks.peers import charts, figures, roster
 from benchmarks.peers.figures import Results
 from benchmarks.peers.workloads import WORKLOADS, Stage
+from tests.support import processes
 from tests.support.postgres import Cluster
 
 PEERS = {name: roster.read(name) for name in roster.NAMES}
@@ -86,6 +90,18 @@ def test_processor_time_is_the_median_of_each_side_in_microseconds() -> None:
     assert figures.tables(found)[2].rows == [("executions of one step", "200 + 20", "-", "-", "-", "-", "-")]
 
 
+def test_the_processor_time_of_a_process_grows_as_it_works() -> None:
+    before = process.processor(os.getpid())
+    if before is None:
+        pytest.skip("there is no /proc here")
+    while process.processor(os.getpid()) == before:
+        pass
+
+
+def test_no_parent_is_told_of_a_process_that_is_not_the_one_that_was_meant() -> None:
+    assert process.parent(os.getpid(), "postgres") is None
+
+
 def test_what_was_left_out_and_what_failed_is_said_with_its_reason() -> None:
     text = figures.notes(results(), dict.fromkeys(PEERS, "1.0"))
     assert "- left out, no steps: executions of one step" in text
@@ -117,6 +133,16 @@ def test_charts_are_drawn_to_scale_for_what_was_measured_alone() -> None:
     assert ours / absurd == pytest.approx(2_500 / 150, rel=0.01)
 
 
+def test_a_worker_does_not_outlive_the_harness(tmp_path: Path) -> None:
+    worker = [sys.executable, "-m", "benchmarks.peers.floor", "work", "--dsn", "none", "--gate", str(tmp_path / "gate")]
+    code = f"import subprocess; subprocess.run({worker!r}, start_new_session=True)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=processes.ROOT) as harness:
+        assert harness.stdout
+        assert b"ready" in harness.stdout.readline()
+        harness.kill()
+        assert harness.stdout.read() == b""  # which returns when the last one that could write has ended
+
+
 @pytest.fixture
 async def stage(request: pytest.FixtureRequest, postgres_cluster: Cluster) -> AsyncIterator[Stage]:
     """A peer that needs no environment of its own, given little to do."""
@@ -140,4 +166,3 @@ async def test_what_needs_no_environment_of_its_own_can_be_measured(stage: Stage
         assert min(figure) > 0
     elif WORKLOADS[workload].higher:
         assert figure > 0
-    assert all(spent > 0 for round in stage.processor.get(workload, ()) for spent in round)
