@@ -49,6 +49,7 @@ STARTING_SECONDS = 60  # for a post to build its workflows, on a busy machine
 END_SECONDS = 90  # for all to end, when the storm is over
 SPREAD = 1.5  # seconds over which is sent what an execution waits for
 ASK_AGAIN = (0.1, 0.4)  # seconds until it is seen again whether a question was asked
+HOLD_SECONDS = 3  # until the next record is sent
 SLOW = 0.03  # seconds at most, at every statement of a slow time
 
 
@@ -304,6 +305,7 @@ class Storm:
             "sever": self._sever,
             "half-open": self._half_open,
             "partition": self._partition,
+            "late": self._late,
             "refuse": self._refuse,
             "lose": self._lose,
             "cut": self._cut,
@@ -359,6 +361,16 @@ class Storm:
         await asyncio.to_thread(self.proxy.refuse)
         await self._half_open(deed)
         await asyncio.to_thread(self.proxy.accept)
+
+    async def _late(self, deed: Deed) -> None:
+        hold = await asyncio.to_thread(self.proxy.hold, "insert into durable.journal")
+        try:
+            await hold.wait(timeout=HOLD_SECONDS)
+            await self._partition(deed)
+        except (TimeoutError, ConnectionError):  # nobody has recorded anything, or it was cut
+            pass
+        finally:
+            hold.release()
 
     async def _refuse(self, deed: Deed) -> None:
         await asyncio.to_thread(self.proxy.refuse)

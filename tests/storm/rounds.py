@@ -30,7 +30,7 @@ DEEDS = {
     "backends' ends": ["terminate"],
     "connections cut": ["connections cut"],
     "half-open": ["connections frozen"],
-    "partitions": ["partition"],
+    "partitions": ["partition", "late"],
     "replies lost or statements cut": ["lose", "cut"],
 }
 
