@@ -123,7 +123,7 @@ def faults_of_start(
         yield from faults_of_cancelled(definition, row, traces, undo=start.undo)
         return
     yield from faults_of(definition, row, traces, expected)
-    if cancelled:
+    if cancelled and (not start.undo or row["status"] == Status.COMPLETED):  # else it has failed at the same moment
         yield f"it was cancelled, and is {row['status']}"
 
 

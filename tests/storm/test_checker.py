@@ -347,8 +347,17 @@ async def test_a_cancel_that_was_not_to_undo_and_has_is_noticed() -> None:
     )
 
 
-async def test_a_cancel_that_said_so_and_did_nothing_is_noticed() -> None:
-    assert "it was cancelled, and is completed" in await cancelled(CANCEL, "completed", undone=False)
+@pytest.mark.parametrize("start", [CANCEL, UNDO])
+async def test_a_cancel_that_said_so_and_did_nothing_is_noticed(start: Start) -> None:
+    assert "it was cancelled, and is completed" in await cancelled(start, "completed", undone=False)
+
+
+async def test_what_fails_while_it_is_cancelled_to_be_undone_may_end_by_its_failure() -> None:
+    end = await End.of_saga()
+    traces = Traces(end.records, end.records, [], end.calls)
+    given = (end.workflow.definition, end.row, traces, end.expected)
+    assert [*judge.faults_of_start(UNDO, True, *given)] == []
+    assert [*judge.faults_of_start(CANCEL, True, *given)] == ["it was cancelled, and is compensated"]
 
 
 async def test_an_event_that_was_not_given_is_noticed() -> None:

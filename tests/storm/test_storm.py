@@ -21,7 +21,7 @@ from tests.storm.rounds import Round, Shape, storms, totals
 from tests.support.postgres import DurableCluster
 
 MINUTES = float(os.environ.get("STORM_MINUTES", "10"))
-SHORT = Shape(seconds=10, size=24, in_flight=20)
+SHORT = Shape(seconds=8, size=20, in_flight=20)
 SAME = 20_260  # a seed: that a change is not blamed for what chance has found
 
 
