@@ -61,6 +61,7 @@ class Post:
     dsn: str
     pid: int = 0
     is_new: bool = False  # whether it has the new code
+    ready: asyncio.Event = field(default_factory=asyncio.Event)  # its first worker is
     rolled: asyncio.Event = field(default_factory=asyncio.Event)  # it is to get it
 
 
@@ -108,6 +109,7 @@ class Storm:
                 async with asyncio.TaskGroup() as group:
                     posts = [group.create_task(self._post(post)) for post in self.posts]
                     streams = [group.create_task(self._stream()) for _ in range(self.in_flight)]
+                    await asyncio.wait_for(self._all_ready(), STARTING_SECONDS)
                     await self._befall(duration)
                     await self._calm()
                     await self._insist(lambda: self.client.pause_schedule(schedule.name))
@@ -245,6 +247,9 @@ class Storm:
             pid = (await process.message("born", STARTING_SECONDS))["pid"]
             post.pid = pid
             self.figures["workers"] += 1
+            if not post.ready.is_set():
+                await process.message("ready", STARTING_SECONDS, pid=pid)
+                post.ready.set()
             end = asyncio.create_task(self._end_in_order(post, pid))
             try:
                 died = await process.message("died", 1_000_000, pid=pid)
@@ -259,6 +264,10 @@ class Storm:
                 return
             if self.ended.is_set() or (post.rolled.is_set() and not post.is_new):
                 return
+
+    async def _all_ready(self) -> None:
+        for post in self.posts:
+            await post.ready.wait()
 
     async def _end_in_order(self, post: Post, pid: int) -> None:
         """SIGTERM, when all is over or there is new code."""
