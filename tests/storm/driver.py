@@ -112,7 +112,7 @@ class Storm:
                     await asyncio.wait_for(self._all_ready(), STARTING_SECONDS)
                     await self._befall(duration)
                     await self._calm()
-                    await self._insist(lambda: self.client.pause_schedule(schedule.name))
+                    await self._insist("pause_schedule", lambda: self.client.pause_schedule(schedule.name))
                     await self._end(streams)
                     await asyncio.wait(posts, timeout=STARTING_SECONDS + plan.LEASE)
 
@@ -160,7 +160,7 @@ class Storm:
         workflow = self.workflows[start.index]
         expected = self.expected[start.id] = foretell(workflow, start.data, start.id)
         handle: Handle[Any] = await self._insist(
-            lambda: self.client.start(workflow, start.data, id=start.id, queue=start.queue)
+            "start", lambda: self.client.start(workflow, start.data, id=start.id, queue=start.queue)
         )
         self.acked.append(Acked("start", start.id, ""))
         deliver: dict[str, Callable[..., Awaitable[None]]]
@@ -172,15 +172,15 @@ class Storm:
             if start.cancel_after is not None:
                 group.create_task(self._cancel(start, start.cancel_after), name=f"cancel to {start.id}")
             with contextlib.suppress(ExecutionFailed, ExecutionCancelled):
-                await self._insist(handle.result)
+                await self._insist("result", handle.result)
 
-    async def _insist(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Call again what says that PostgreSQL was away for too long."""
+    async def _insist(self, what: str, call: Callable[[], Awaitable[T]]) -> T:
+        """Call again *what* says that PostgreSQL was away for too long."""
         while True:
             try:
                 return await call()
             except StoreUnavailable:
-                self.figures["calls told that PostgreSQL is away"] += 1
+                self.figures[f"{what} told that PostgreSQL is away"] += 1
 
     async def _later(
         self, pause: float, deliver: Callable[..., Awaitable[None]], id: str, name: str, rng: random.Random
@@ -191,13 +191,17 @@ class Storm:
 
     async def _send(self, id: str, name: str, rng: random.Random) -> None:
         for _ in range(rng.choice((1, 1, 1, 2))):
-            await self._insist(lambda: self.client.send_event(id, name, payload_of(name), dedupe_key="once"))
+            await self._insist(
+                "send_event", lambda: self.client.send_event(id, name, payload_of(name), dedupe_key="once")
+            )
         self.acked.append(Acked("event", id, name))
 
     async def _answer(self, id: str, name: str, rng: random.Random) -> None:
         while True:
             try:
-                await self._insist(lambda: self.client.provide_input(id, name, str(payload_of(name)), by="storm"))
+                await self._insist(
+                    "provide_input", lambda: self.client.provide_input(id, name, str(payload_of(name)), by="storm")
+                )
             except NoPendingInput:
                 await asyncio.sleep(rng.uniform(*ASK_AGAIN))
                 if not await self._may_ask(id, name):
@@ -208,18 +212,18 @@ class Storm:
 
     async def _may_ask(self, id: str, name: str) -> bool:
         """Whether a question may still come, or be open. An answer whose reply was lost is taken for one that nobody gave."""
-        execution = await self._insist(lambda: self.client.get_execution(id, include_steps=True))
+        execution = await self._insist("get_execution", lambda: self.client.get_execution(id, include_steps=True))
         asked = [question.status for question in execution.inputs if question.name == name]
         return not execution.status.ended and "answered" not in asked
 
     async def _cancel(self, start: Start, pause: float) -> None:
         await asyncio.sleep(pause)
-        if await self._insist(lambda: self.client.cancel(start.id, "storm", compensate=start.undo)):
+        if await self._insist("cancel", lambda: self.client.cancel(start.id, "storm", compensate=start.undo)):
             self.acked.append(Acked("cancel", start.id, ""))
             self.figures["cancelled"] += 1
 
     async def _emit(self, id: str, name: str, rng: random.Random) -> None:
-        await self._insist(lambda: self.client.emit("emitted", {"who": name, "n": payload_of(name)}))
+        await self._insist("emit", lambda: self.client.emit("emitted", {"who": name, "n": payload_of(name)}))
         self.acked.append(Acked("emission", id, name))
 
     # --- Workers --------------------------------------------------------------------------------------------------
