@@ -1,6 +1,6 @@
-"""Raises a storm: worker processes on one PostgreSQL, executions that are started and spoken to, and deeds that befall them.
+"""Raises a storm: worker processes on one PostgreSQL, and executions that are started and spoken to while deeds befall them.
 
-Owns: everything that acts, and the account of what was acknowledged, frozen and killed. Refuses to judge: see `judge`.
+Owns: the client and the workers, and the account of what was acknowledged and who has died. Refuses to judge: see `judge`.
 """
 
 from __future__ import annotations
@@ -33,11 +33,10 @@ from durable import (
 )
 from tests.engine.trees import payload_of
 from tests.storm import plan
+from tests.storm.deeds import Doer
 from tests.storm.history import Acked, Frozen
 from tests.storm.oracle import Expected, foretell
-from tests.storm.plan import Deed
 from tests.storm.program import Program, Start, pulse, queues
-from tests.support.calls import AWAY
 from tests.support.crew import Program as Process
 from tests.support.postgres import DurableCluster
 from tests.support.proxy import Proxy
@@ -49,8 +48,6 @@ STARTING_SECONDS = 60  # for a post to build its workflows, on a busy machine
 END_SECONDS = 90  # for all to end, when the storm is over
 SPREAD = 1.5  # seconds over which is sent what an execution waits for
 ASK_AGAIN = (0.1, 0.4)  # seconds until it is seen again whether a question was asked
-HOLD_SECONDS = 3  # until the next record is sent
-SLOW = 0.03  # seconds at most, at every statement of a slow time
 
 
 @dataclass
@@ -88,7 +85,6 @@ class Storm:
 
     def __post_init__(self) -> None:
         self.workflows = self.program.workflows()
-        self._server = asyncio.Lock()
         self.posts: list[Post] = []
 
     @property
@@ -110,8 +106,8 @@ class Storm:
                     posts = [group.create_task(self._post(post)) for post in self.posts]
                     streams = [group.create_task(self._stream()) for _ in range(self.in_flight)]
                     await asyncio.wait_for(self._all_ready(), STARTING_SECONDS)
-                    await self._befall(duration)
-                    await self._calm()
+                    await Doer(self).befall(duration)
+                    self.over.set()
                     await self._insist("pause_schedule", lambda: self.client.pause_schedule(schedule.name))
                     await self._end(streams)
                     await asyncio.wait(posts, timeout=STARTING_SECONDS + plan.LEASE)
@@ -287,131 +283,7 @@ class Storm:
             os.kill(pid, signal.SIGTERM)
 
     def _note_errors(self, process: Process) -> None:
-        self.problems += (line for line in process.output.splitlines() if line.startswith("err| ERROR:asyncio"))
-
-    # --- Deeds ----------------------------------------------------------------------------------------------------
-
-    async def _befall(self, duration: float) -> None:
-        """Do all that is planned, each in its time, and change the code meanwhile."""
-        began = time.monotonic()
-        rolls = [(share * duration, post) for share, post in zip(plan.ROLL, self.posts, strict=True)]
-        deeds = list(plan.deeds(self.program.seed, duration, POSTS))
-        async with asyncio.TaskGroup() as group:
-            for at, post in rolls:
-                group.create_task(self._roll(at, post))
-            for deed in deeds:
-                await asyncio.sleep(max(began + deed.at - time.monotonic(), 0.0))
-                group.create_task(self._do(deed))
-            await asyncio.sleep(max(began + duration - time.monotonic(), 0.0))
-        self.over.set()
-
-    async def _roll(self, at: float, post: Post) -> None:
-        await asyncio.sleep(at)
-        post.rolled.set()
-
-    async def _do(self, deed: Deed) -> None:
-        act: dict[str, Callable[[Deed], Awaitable[None]]] = {
-            "kill": self._kill,
-            "freeze": self._freeze,
-            "restart": self._restart,
-            "terminate": self._terminate,
-            "sever": self._sever,
-            "half-open": self._half_open,
-            "partition": self._partition,
-            "late": self._late,
-            "refuse": self._refuse,
-            "lose": self._lose,
-            "cut": self._cut,
-            "slow": self._slow,
-            "deaf": self._deaf,
-        }
-        self.figures[deed.kind] += 1
-        await act[deed.kind](deed)
-
-    async def _kill(self, deed: Deed) -> None:
-        if pid := self.posts[deed.post].pid:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-
-    async def _freeze(self, deed: Deed) -> None:
-        pid = self.posts[deed.post].pid
-        if not pid:
-            return
-        began, at = time.monotonic(), time.time()
-        try:
-            os.kill(pid, signal.SIGSTOP)
-            await asyncio.sleep(deed.seconds)
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
-        self.frozen.append(Frozen(pid, began, time.monotonic()))
-        self.frozen_at.append((pid, at, time.time()))
-
-    async def _restart(self, deed: Deed) -> None:
-        async with self._server:
-            await self.cluster.stop_immediately()
-            await asyncio.sleep(deed.seconds)
-            await self.cluster.start_again()
-
-    async def _terminate(self, deed: Deed) -> None:
-        with contextlib.suppress(*AWAY):
-            async with self.direct() as connection:
-                await connection.execute(
-                    "select pg_terminate_backend(pid) from pg_stat_activity"
-                    " where datname = current_database() and pid <> pg_backend_pid() and (pid * 7919) % 100 < $1",
-                    100 * deed.share,
-                )
-
-    async def _sever(self, deed: Deed) -> None:
-        self.figures["connections cut"] += await asyncio.to_thread(self.proxy.sever)
-
-    async def _half_open(self, deed: Deed) -> None:
-        self.figures["connections frozen"] += await asyncio.to_thread(self.proxy.half_open)
-        await asyncio.sleep(deed.seconds)
-        await asyncio.to_thread(self.proxy.heal)
-
-    async def _partition(self, deed: Deed) -> None:
-        await asyncio.to_thread(self.proxy.refuse)
-        await self._half_open(deed)
-        await asyncio.to_thread(self.proxy.accept)
-
-    async def _late(self, deed: Deed) -> None:
-        hold = await asyncio.to_thread(self.proxy.hold, "insert into durable.journal")
-        try:
-            await hold.wait(timeout=HOLD_SECONDS)
-            await self._partition(deed)
-        except (TimeoutError, ConnectionError):  # nobody has recorded anything, or it was cut
-            pass
-        finally:
-            hold.release()
-
-    async def _refuse(self, deed: Deed) -> None:
-        await asyncio.to_thread(self.proxy.refuse)
-        await self._sever(deed)
-        await asyncio.sleep(deed.seconds)
-        await asyncio.to_thread(self.proxy.accept)
-
-    async def _lose(self, deed: Deed) -> None:
-        await asyncio.to_thread(self.proxy.cut_after_commit, "COMMIT", 1 + int(3 * deed.share))
-
-    async def _cut(self, deed: Deed) -> None:
-        await asyncio.to_thread(self.proxy.cut_before, "COMMIT", 1 + int(3 * deed.share))
-
-    async def _slow(self, deed: Deed) -> None:
-        rng = random.Random(deed.at)
-        self.proxy.delay = lambda: rng.uniform(0, SLOW)
-        await asyncio.sleep(deed.seconds)
-        self.proxy.delay = 0.0
-
-    async def _deaf(self, deed: Deed) -> None:
-        self.proxy.drop_notifications = True
-        await asyncio.sleep(deed.seconds)
-        self.proxy.drop_notifications = False
-
-    async def _calm(self) -> None:
-        """All that was planned is over; what lies in wait in the proxy strikes whatever comes."""
-        await asyncio.to_thread(self.proxy.heal)
-        await asyncio.to_thread(self.proxy.accept)
+        self.problems += (line for line in process.output.splitlines() if line.startswith("err| ERROR"))
 
 
 def _where(task: asyncio.Task[Any]) -> str:
