@@ -108,6 +108,7 @@ class Storm:
                     await asyncio.wait_for(self._all_ready(), STARTING_SECONDS)
                     await Doer(self).befall(duration)
                     self.over.set()
+                    await self._let_it_fire()
                     await self._insist("pause_schedule", lambda: self.client.pause_schedule(schedule.name))
                     await self._end(streams)
                     await asyncio.wait(posts, timeout=STARTING_SECONDS + plan.LEASE)
@@ -122,6 +123,14 @@ class Storm:
             stream.cancel()
         await self._let_pulses_end()
         self.ended.set()
+
+    async def _let_it_fire(self) -> None:
+        """A short storm may leave the schedule no time."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(END_SECONDS), self.direct() as connection:
+                fired = "select exists (select from durable.execution where tags ? 'durable.scheduled_for')"
+                while not await connection.fetchval(fired):  # noqa: ASYNC110 - another process does it
+                    await asyncio.sleep(0.1)
 
     async def _let_pulses_end(self) -> None:
         """Nobody waits for what the schedule and other executions have started."""
