@@ -292,7 +292,8 @@ class Client(Scheduling, Queueing, Acting):
 
         Raises `InputRejected`, which says what is wrong by field, and the execution waits on; `NoPendingInput` when nothing of
         that name is asked, or somebody else was quicker; `UnknownExecution`, `ExecutionEnded`, `EncodeError`,
-        `PayloadTooLarge`. While PostgreSQL is away it waits. If cancelled, it may have been answered.
+        `PayloadTooLarge`; and `StoreUnavailable` when PostgreSQL does not answer for about eight seconds while the question is
+        looked up. Once that is found, it waits while PostgreSQL is away. If cancelled, it may have been answered.
         """
         parts = self.parts()
         execution_id = execution_uuid(id)

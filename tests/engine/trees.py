@@ -120,6 +120,8 @@ class Plan:
             await asyncio.sleep(0)
         for number, effect in enumerate(self.effects):
             await self.do(here, effect, number)
+        if "work" in self.effects:
+            await asyncio.sleep(WORK)
         if here.attempt <= self.failures or item == self.bad_item:
             raise ValueError(f"{here.path}: attempt {here.attempt}")
         return self.returns(data, item)
@@ -156,7 +158,7 @@ class Plan:
                 if self.slept is not None:
                     await self.slept(here, f'sleep:"{number}"#1')
             case "work":
-                await asyncio.sleep(WORK)
+                pass  # at the end: what stands before a wait is done again behind it
             case "broken child":
                 with contextlib.suppress(ChildFailed):
                     await durable.call_workflow(breaking, number)

@@ -4,6 +4,7 @@ breaks it.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -133,6 +134,10 @@ def limits(history: History) -> Iterator[str]:
 
 def missed_instants(history: History) -> Iterator[str]:
     """A schedule fires once for each of its instants, which are whole seconds here."""
+    if history.scheduled_at is not None:
+        first = min(history.instants, default=math.inf)
+        if first - history.scheduled_at > 1.0:
+            yield f"of the schedule of {history.scheduled_at}, the first firing is {first}"
     for before, after in pairwise(history.instants):
         if after - before != 1.0:
             yield f"of the schedule, the firing after {before} is {after}"

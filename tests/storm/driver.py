@@ -1,6 +1,6 @@
-"""Raises a storm: worker processes on one PostgreSQL, executions that are started and spoken to, and deeds that befall them.
+"""Raises a storm: worker processes on one PostgreSQL, and executions that are started and spoken to while deeds befall them.
 
-Owns: everything that acts, and the account of what was acknowledged, frozen and killed. Refuses to judge: see `judge`.
+Owns: the client and the workers, and the account of what was acknowledged and who has died. Refuses to judge: see `judge`.
 """
 
 from __future__ import annotations
@@ -33,11 +33,10 @@ from durable import (
 )
 from tests.engine.trees import payload_of
 from tests.storm import plan
+from tests.storm.deeds import Doer
 from tests.storm.history import Acked, Frozen
 from tests.storm.oracle import Expected, foretell
-from tests.storm.plan import Deed
 from tests.storm.program import Program, Start, pulse, queues
-from tests.support.calls import AWAY
 from tests.support.crew import Program as Process
 from tests.support.postgres import DurableCluster
 from tests.support.proxy import Proxy
@@ -49,7 +48,6 @@ STARTING_SECONDS = 60  # for a post to build its workflows, on a busy machine
 END_SECONDS = 90  # for all to end, when the storm is over
 SPREAD = 1.5  # seconds over which is sent what an execution waits for
 ASK_AGAIN = (0.1, 0.4)  # seconds until it is seen again whether a question was asked
-SLOW = 0.03  # seconds at most, at every statement of a slow time
 
 
 @dataclass
@@ -60,6 +58,7 @@ class Post:
     dsn: str
     pid: int = 0
     is_new: bool = False  # whether it has the new code
+    ready: asyncio.Event = field(default_factory=asyncio.Event)  # its first worker is
     rolled: asyncio.Event = field(default_factory=asyncio.Event)  # it is to get it
 
 
@@ -86,7 +85,6 @@ class Storm:
 
     def __post_init__(self) -> None:
         self.workflows = self.program.workflows()
-        self._server = asyncio.Lock()
         self.posts: list[Post] = []
 
     @property
@@ -107,9 +105,11 @@ class Storm:
                 async with asyncio.TaskGroup() as group:
                     posts = [group.create_task(self._post(post)) for post in self.posts]
                     streams = [group.create_task(self._stream()) for _ in range(self.in_flight)]
-                    await self._befall(duration)
-                    await self._calm()
-                    await self._insist(lambda: self.client.pause_schedule(schedule.name))
+                    await asyncio.wait_for(self._all_ready(), STARTING_SECONDS)
+                    await Doer(self).befall(duration)
+                    self.over.set()
+                    await self._let_it_fire()
+                    await self._insist("pause_schedule", lambda: self.client.pause_schedule(schedule.name))
                     await self._end(streams)
                     await asyncio.wait(posts, timeout=STARTING_SECONDS + plan.LEASE)
 
@@ -123,6 +123,14 @@ class Storm:
             stream.cancel()
         await self._let_pulses_end()
         self.ended.set()
+
+    async def _let_it_fire(self) -> None:
+        """A short storm may leave the schedule no time."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(END_SECONDS), self.direct() as connection:
+                fired = "select exists (select from durable.execution where tags ? 'durable.scheduled_for')"
+                while not await connection.fetchval(fired):  # noqa: ASYNC110 - another process does it
+                    await asyncio.sleep(0.1)
 
     async def _let_pulses_end(self) -> None:
         """Nobody waits for what the schedule and other executions have started."""
@@ -157,7 +165,7 @@ class Storm:
         workflow = self.workflows[start.index]
         expected = self.expected[start.id] = foretell(workflow, start.data, start.id)
         handle: Handle[Any] = await self._insist(
-            lambda: self.client.start(workflow, start.data, id=start.id, queue=start.queue)
+            "start", lambda: self.client.start(workflow, start.data, id=start.id, queue=start.queue)
         )
         self.acked.append(Acked("start", start.id, ""))
         deliver: dict[str, Callable[..., Awaitable[None]]]
@@ -169,15 +177,15 @@ class Storm:
             if start.cancel_after is not None:
                 group.create_task(self._cancel(start, start.cancel_after), name=f"cancel to {start.id}")
             with contextlib.suppress(ExecutionFailed, ExecutionCancelled):
-                await self._insist(handle.result)
+                await self._insist("result", handle.result)
 
-    async def _insist(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Call again what says that PostgreSQL was away for too long."""
+    async def _insist(self, what: str, call: Callable[[], Awaitable[T]]) -> T:
+        """Call again *what* says that PostgreSQL was away for too long."""
         while True:
             try:
                 return await call()
             except StoreUnavailable:
-                self.figures["calls told that PostgreSQL is away"] += 1
+                self.figures[f"{what} told that PostgreSQL is away"] += 1
 
     async def _later(
         self, pause: float, deliver: Callable[..., Awaitable[None]], id: str, name: str, rng: random.Random
@@ -188,13 +196,17 @@ class Storm:
 
     async def _send(self, id: str, name: str, rng: random.Random) -> None:
         for _ in range(rng.choice((1, 1, 1, 2))):
-            await self._insist(lambda: self.client.send_event(id, name, payload_of(name), dedupe_key="once"))
+            await self._insist(
+                "send_event", lambda: self.client.send_event(id, name, payload_of(name), dedupe_key="once")
+            )
         self.acked.append(Acked("event", id, name))
 
     async def _answer(self, id: str, name: str, rng: random.Random) -> None:
         while True:
             try:
-                await self._insist(lambda: self.client.provide_input(id, name, str(payload_of(name)), by="storm"))
+                await self._insist(
+                    "provide_input", lambda: self.client.provide_input(id, name, str(payload_of(name)), by="storm")
+                )
             except NoPendingInput:
                 await asyncio.sleep(rng.uniform(*ASK_AGAIN))
                 if not await self._may_ask(id, name):
@@ -205,18 +217,18 @@ class Storm:
 
     async def _may_ask(self, id: str, name: str) -> bool:
         """Whether a question may still come, or be open. An answer whose reply was lost is taken for one that nobody gave."""
-        execution = await self._insist(lambda: self.client.get_execution(id, include_steps=True))
+        execution = await self._insist("get_execution", lambda: self.client.get_execution(id, include_steps=True))
         asked = [question.status for question in execution.inputs if question.name == name]
         return not execution.status.ended and "answered" not in asked
 
     async def _cancel(self, start: Start, pause: float) -> None:
         await asyncio.sleep(pause)
-        if await self._insist(lambda: self.client.cancel(start.id, "storm", compensate=start.undo)):
+        if await self._insist("cancel", lambda: self.client.cancel(start.id, "storm", compensate=start.undo)):
             self.acked.append(Acked("cancel", start.id, ""))
             self.figures["cancelled"] += 1
 
     async def _emit(self, id: str, name: str, rng: random.Random) -> None:
-        await self._insist(lambda: self.client.emit("emitted", {"who": name, "n": payload_of(name)}))
+        await self._insist("emit", lambda: self.client.emit("emitted", {"who": name, "n": payload_of(name)}))
         self.acked.append(Acked("emission", id, name))
 
     # --- Workers --------------------------------------------------------------------------------------------------
@@ -244,6 +256,9 @@ class Storm:
             pid = (await process.message("born", STARTING_SECONDS))["pid"]
             post.pid = pid
             self.figures["workers"] += 1
+            if not post.ready.is_set():
+                await process.message("ready", STARTING_SECONDS, pid=pid)
+                post.ready.set()
             end = asyncio.create_task(self._end_in_order(post, pid))
             try:
                 died = await process.message("died", 1_000_000, pid=pid)
@@ -259,6 +274,10 @@ class Storm:
             if self.ended.is_set() or (post.rolled.is_set() and not post.is_new):
                 return
 
+    async def _all_ready(self) -> None:
+        for post in self.posts:
+            await post.ready.wait()
+
     async def _end_in_order(self, post: Post, pid: int) -> None:
         """SIGTERM, when all is over or there is new code."""
         waits = [asyncio.create_task(self.ended.wait())]
@@ -273,120 +292,7 @@ class Storm:
             os.kill(pid, signal.SIGTERM)
 
     def _note_errors(self, process: Process) -> None:
-        self.problems += (line for line in process.output.splitlines() if line.startswith("err| ERROR:asyncio"))
-
-    # --- Deeds ----------------------------------------------------------------------------------------------------
-
-    async def _befall(self, duration: float) -> None:
-        """Do all that is planned, each in its time, and change the code meanwhile."""
-        began = time.monotonic()
-        rolls = [(share * duration, post) for share, post in zip(plan.ROLL, self.posts, strict=True)]
-        deeds = list(plan.deeds(self.program.seed, duration, POSTS))
-        async with asyncio.TaskGroup() as group:
-            for at, post in rolls:
-                group.create_task(self._roll(at, post))
-            for deed in deeds:
-                await asyncio.sleep(max(began + deed.at - time.monotonic(), 0.0))
-                group.create_task(self._do(deed))
-            await asyncio.sleep(max(began + duration - time.monotonic(), 0.0))
-        self.over.set()
-
-    async def _roll(self, at: float, post: Post) -> None:
-        await asyncio.sleep(at)
-        post.rolled.set()
-
-    async def _do(self, deed: Deed) -> None:
-        act: dict[str, Callable[[Deed], Awaitable[None]]] = {
-            "kill": self._kill,
-            "freeze": self._freeze,
-            "restart": self._restart,
-            "terminate": self._terminate,
-            "sever": self._sever,
-            "half-open": self._half_open,
-            "partition": self._partition,
-            "refuse": self._refuse,
-            "lose": self._lose,
-            "cut": self._cut,
-            "slow": self._slow,
-            "deaf": self._deaf,
-        }
-        self.figures[deed.kind] += 1
-        await act[deed.kind](deed)
-
-    async def _kill(self, deed: Deed) -> None:
-        if pid := self.posts[deed.post].pid:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-
-    async def _freeze(self, deed: Deed) -> None:
-        pid = self.posts[deed.post].pid
-        if not pid:
-            return
-        began, at = time.monotonic(), time.time()
-        try:
-            os.kill(pid, signal.SIGSTOP)
-            await asyncio.sleep(deed.seconds)
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
-        self.frozen.append(Frozen(pid, began, time.monotonic()))
-        self.frozen_at.append((pid, at, time.time()))
-
-    async def _restart(self, deed: Deed) -> None:
-        async with self._server:
-            await self.cluster.stop_immediately()
-            await asyncio.sleep(deed.seconds)
-            await self.cluster.start_again()
-
-    async def _terminate(self, deed: Deed) -> None:
-        with contextlib.suppress(*AWAY):
-            async with self.direct() as connection:
-                await connection.execute(
-                    "select pg_terminate_backend(pid) from pg_stat_activity"
-                    " where datname = current_database() and pid <> pg_backend_pid() and (pid * 7919) % 100 < $1",
-                    100 * deed.share,
-                )
-
-    async def _sever(self, deed: Deed) -> None:
-        self.figures["connections cut"] += await asyncio.to_thread(self.proxy.sever)
-
-    async def _half_open(self, deed: Deed) -> None:
-        self.figures["connections frozen"] += await asyncio.to_thread(self.proxy.half_open)
-        await asyncio.sleep(deed.seconds)
-        await asyncio.to_thread(self.proxy.heal)
-
-    async def _partition(self, deed: Deed) -> None:
-        await asyncio.to_thread(self.proxy.refuse)
-        await self._half_open(deed)
-        await asyncio.to_thread(self.proxy.accept)
-
-    async def _refuse(self, deed: Deed) -> None:
-        await asyncio.to_thread(self.proxy.refuse)
-        await self._sever(deed)
-        await asyncio.sleep(deed.seconds)
-        await asyncio.to_thread(self.proxy.accept)
-
-    async def _lose(self, deed: Deed) -> None:
-        await asyncio.to_thread(self.proxy.cut_after_commit, "COMMIT", 1 + int(3 * deed.share))
-
-    async def _cut(self, deed: Deed) -> None:
-        await asyncio.to_thread(self.proxy.cut_before, "COMMIT", 1 + int(3 * deed.share))
-
-    async def _slow(self, deed: Deed) -> None:
-        rng = random.Random(deed.at)
-        self.proxy.delay = lambda: rng.uniform(0, SLOW)
-        await asyncio.sleep(deed.seconds)
-        self.proxy.delay = 0.0
-
-    async def _deaf(self, deed: Deed) -> None:
-        self.proxy.drop_notifications = True
-        await asyncio.sleep(deed.seconds)
-        self.proxy.drop_notifications = False
-
-    async def _calm(self) -> None:
-        """All that was planned is over; what lies in wait in the proxy strikes whatever comes."""
-        await asyncio.to_thread(self.proxy.heal)
-        await asyncio.to_thread(self.proxy.accept)
+        self.problems += (line for line in process.output.splitlines() if line.startswith("err| ERROR"))
 
 
 def _where(task: asyncio.Task[Any]) -> str:

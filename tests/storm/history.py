@@ -129,6 +129,7 @@ class History:
     acked: list[Acked] = field(default_factory=list[Acked])
     started: set[str] = field(default_factory=set[str])
     instants: list[float] = field(default_factory=list[float])
+    scheduled_at: float | None = None
 
 
 async def watch(connection: asyncpg.Connection[Any]) -> None:
@@ -152,6 +153,8 @@ async def read(connection: asyncpg.Connection[Any]) -> History:
         " where tags ? 'durable.scheduled_for' order by 1"
     )
     history.instants = [row["instant"].timestamp() for row in rows]
+    (created_at,) = await connection.fetchrow("select created_at from durable.schedule")
+    history.scheduled_at = created_at.timestamp()
     return history
 
 

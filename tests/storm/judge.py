@@ -27,7 +27,8 @@ from tests.support.invariants import assert_invariants
 
 AFTER_FREEZE = 1.0  # seconds in which a process that was frozen may find out that it has lost what it ran
 ENDS = """
-select e.execution_id, e.name, e.status, e.error, case when e.result_seq = 0 then e.input else j.value end as result
+select e.execution_id, e.name, e.status, e.error, case when e.result_seq = 0 then e.input else j.value end as result,
+       (select count(*) from durable.execution c where c.parent_id = e.execution_id) as children
   from durable.execution e
   left join durable.journal j on j.execution_id = e.execution_id and j.seq = e.result_seq
  order by e.created_at
@@ -113,6 +114,8 @@ def faults_of(definition: Definition, row: Any, traces: Traces, expected: Expect
     yield from faults_of_end(definition, traces.records, status)
     yield from tries(expected, traces)
     yield from answers(expected, traces.ever)
+    if not expected.raced and row["children"] != expected.children:
+        yield f"it has begun {row['children']} children, and was to begin {expected.children}"
 
 
 def faults_of_start(
@@ -123,7 +126,7 @@ def faults_of_start(
         yield from faults_of_cancelled(definition, row, traces, undo=start.undo)
         return
     yield from faults_of(definition, row, traces, expected)
-    if cancelled:
+    if cancelled and (not start.undo or row["status"] == Status.COMPLETED):  # else it has failed at the same moment
         yield f"it was cancelled, and is {row['status']}"
 
 

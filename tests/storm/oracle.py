@@ -38,7 +38,8 @@ _ABSENT: Any = object()
 class Expected:
     """The end of an execution. `attempts` are the tries of each body that is certain to be called; inside of the paths in
     `raced` chance decides. One of `failures` is the execution's. `awaited` is what comes from outside, for bodies that are
-    certain or not: (kind, name), and the path of the body. `loops` are the paths of loops."""
+    certain or not: (kind, name), and the path of the body. `loops` are the paths of loops, and
+    `children` how many it begins, where nothing is `raced`."""
 
     statuses: set[str] = field(default_factory=set[str])
     result: Any = None
@@ -47,6 +48,7 @@ class Expected:
     raced: set[str] = field(default_factory=set[str])
     awaited: dict[tuple[str, str], str] = field(default_factory=dict[tuple[str, str], str])
     loops: set[str] = field(default_factory=set[str])
+    children: int = 0
 
     def is_certain(self, path: str) -> bool:
         """Whether chance has no part in what happens there."""
@@ -169,8 +171,10 @@ class _Oracle:
             self.told.awaited[kind, name] = path
         if step.compensate_on == "started" and step.compensation is not None:
             self.undoable[path] = step
+        self.told.children += sum(effect in ("child", "started") for effect in plan.effects)
         for attempt in range(1, retry.max_attempts + 1):
             self.told.attempts[path] = attempt
+            self.told.children += plan.effects.count("broken child")  # one that has failed is begun again
             if not plan.fails(attempt, number):
                 if step.compensation is not None:
                     self.undoable.setdefault(path, step)

@@ -15,6 +15,7 @@ KINDS = {
     "sever": 2,  # connections through the proxy are cut
     "half-open": 2,  # they are open, and nothing arrives, until the network heals
     "partition": 4,  # that, and no new ones are let in, for longer than the lease; then all that was sent arrives
+    "late": 3,  # the same, at the moment when a record was sent: it arrives when all is over
     "refuse": 1,  # they are cut, and no new ones are let in for a while
     "lose": 4,  # replies to COMMIT are lost after it
     "cut": 2,  # connections are cut instead of sending a COMMIT
@@ -26,6 +27,7 @@ SECONDS = {
     "restart": (0.0, 1.5),
     "half-open": (0.5, 2 * LEASE),
     "partition": (1.3 * LEASE, 2.5 * LEASE),
+    "late": (1.3 * LEASE, 2.5 * LEASE),
     "refuse": (0.2, 2.0),
     "slow": (1.0, 3.0),
     "deaf": (1.0, 3.0),

@@ -30,7 +30,7 @@ DEEDS = {
     "backends' ends": ["terminate"],
     "connections cut": ["connections cut"],
     "half-open": ["connections frozen"],
-    "partitions": ["partition"],
+    "partitions": ["partition", "late"],
     "replies lost or statements cut": ["lose", "cut"],
 }
 
@@ -50,12 +50,14 @@ class Round:
 
     seed: int
     seconds: float
+    end_seconds: float
     figures: Counter[str]
     faults: list[str] = field(default_factory=list[str])
 
     def __str__(self) -> str:
         said = ", ".join(f"{count} {what}" for what, count in sorted(self.figures.items()))
-        lines = [f"storm --seed {self.seed}: {self.seconds:.0f} s; {said}; {len(self.faults)} violations"]
+        took = f"{self.seconds:.0f} s, {self.end_seconds:.0f} of them until all had ended"
+        lines = [f"storm --seed {self.seed}: {took}; {said}; {len(self.faults)} violations"]
         return "\n- ".join([*lines, *self.faults[:SHOWN]])
 
 
@@ -90,7 +92,7 @@ async def storm(cluster: DurableCluster, folder: Path, seed: int, shape: Shape) 
     raised.figures["programs"] = shape.size
     if not faults:
         await _execute(cluster.dsn, f"drop database {name} with (force)")
-    return Round(seed, time.monotonic() - began, raised.figures, faults)
+    return Round(seed, time.monotonic() - began, raised.end_seconds, raised.figures, faults)
 
 
 def totals(rounds: list[Round]) -> str:

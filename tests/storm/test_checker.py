@@ -197,6 +197,12 @@ def test_a_firing_that_is_missed_or_doubled_is_noticed() -> None:
     assert len([*checker.faults(History(instants=[1.0, 1.0, 2.0]))]) == 1
 
 
+def test_a_schedule_that_begins_late_or_not_at_all_is_noticed() -> None:
+    assert [*checker.faults(History(scheduled_at=1.5, instants=[2.0, 3.0]))] == []
+    assert len([*checker.faults(History(scheduled_at=0.5, instants=[2.0, 3.0]))]) == 1
+    assert len([*checker.faults(History(scheduled_at=0.5))]) == 1
+
+
 # --- How executions end -----------------------------------------------------------------------------------------------
 
 
@@ -210,12 +216,13 @@ def body(name: str, failures: int = 0, *effects: str) -> Any:
 
 
 def saga() -> Workflow[Any, Any]:
-    """Two steps that are undone, because the third fails; the second is tried twice, and the first waits for an event."""
+    """Two steps that are undone, because the third fails; the first waits for an event, and the second, which is
+    tried twice, calls a child that fails."""
     workflow = Workflow[Any, Any]("saga")
     twice = Retry(2, delay=seconds(0))
     undo = workflow.compensation(name="undo")(body("undo"))
     workflow.step(name="first", compensate=undo)(body("first", 0, "event"))
-    workflow.step(name="second", retry=twice, compensate=undo)(body("second", 1))
+    workflow.step(name="second", retry=twice, compensate=undo)(body("second", 1, "broken child"))
     workflow.step(name="third", retry=twice)(body("third", 2))
     return workflow
 
@@ -226,7 +233,7 @@ class End:
     def __init__(self, records: list[Record]) -> None:
         self.workflow = saga()
         self.expected = foretell(self.workflow, INPUT, "x")
-        self.row: dict[str, Any] = {"status": "compensated", "result": None}
+        self.row: dict[str, Any] = {"status": "compensated", "result": None, "children": 2}
         self.row["error"] = '{"type": "builtins.ValueError", "message": "third: attempt 2"}'
         self.records = records
         self.calls = [Call(r.path, r.attempt, 1, frozenset()) for r in records if r.attempt and r.key is None]
@@ -325,7 +332,7 @@ async def cancelled(start: Start, status: str, *, undone: bool) -> str:
     end = await End.of_saga()
     failing = end.number("", "failing")
     end.records = [r for n, r in enumerate(end.records) if r.path != "third" and (undone or n < failing)]
-    row = {"status": status, "error": None, "result": None}
+    row = {**end.row, "status": status, "error": None}
     if status == "compensated":
         row["error"] = '{"type": "durable.errors.ExecutionCancelled", "message": "enough"}'
     traces = Traces(end.records, end.records, [], end.calls)
@@ -347,8 +354,23 @@ async def test_a_cancel_that_was_not_to_undo_and_has_is_noticed() -> None:
     )
 
 
-async def test_a_cancel_that_said_so_and_did_nothing_is_noticed() -> None:
-    assert "it was cancelled, and is completed" in await cancelled(CANCEL, "completed", undone=False)
+@pytest.mark.parametrize("start", [CANCEL, UNDO])
+async def test_a_cancel_that_said_so_and_did_nothing_is_noticed(start: Start) -> None:
+    assert "it was cancelled, and is completed" in await cancelled(start, "completed", undone=False)
+
+
+async def test_what_fails_while_it_is_cancelled_to_be_undone_may_end_by_its_failure() -> None:
+    end = await End.of_saga()
+    traces = Traces(end.records, end.records, [], end.calls)
+    given = (end.workflow.definition, end.row, traces, end.expected)
+    assert [*judge.faults_of_start(UNDO, True, *given)] == []
+    assert [*judge.faults_of_start(CANCEL, True, *given)] == ["it was cancelled, and is compensated"]
+
+
+async def test_a_child_that_was_begun_twice_is_noticed() -> None:
+    end = await End.of_saga()
+    end.row["children"] += 1
+    assert end.faults() == "it has begun 3 children, and was to begin 2"
 
 
 async def test_an_event_that_was_not_given_is_noticed() -> None:

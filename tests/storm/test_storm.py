@@ -21,8 +21,10 @@ from tests.storm.rounds import Round, Shape, storms, totals
 from tests.support.postgres import DurableCluster
 
 MINUTES = float(os.environ.get("STORM_MINUTES", "10"))
-SHORT = Shape(seconds=10, size=24, in_flight=20)
-SAME = 20_260  # a seed: that a change is not blamed for what chance has found
+SHORT = Shape(seconds=8, size=20, in_flight=20)
+SAME = (
+    58  # a seed, so that a change is not blamed for what chance has found: much befalls it, and its workflows are short
+)
 
 
 def assert_clean(rounds: list[Round]) -> None:
@@ -38,6 +40,11 @@ async def test_random_workflows_end_as_foretold_whatever_befalls_them(
     (round_,) = rounds
     assert round_.figures["executions"] >= SHORT.size
     assert round_.figures["rolled"] == POSTS, "every post has the new code at the end"
+
+
+def test_the_short_storm_has_much_in_it() -> None:
+    kinds = {deed.kind for deed in plan.deeds(SAME, SHORT.seconds, POSTS)}
+    assert kinds >= {"kill", "freeze", "restart", "terminate", "sever", "half-open", "partition", "late", "lose"}
 
 
 @pytest.mark.stress

@@ -1,7 +1,6 @@
 """A post for workers of a storm. Usage: worker.py OPTIONS as JSON
 
-It forks a worker and, whenever that is killed, the next: to build and check the workflows takes longer than the life of many.
-It says `born` with the worker's pid and `died` with its pid and status; when one ends otherwise than by SIGKILL, so does it.
+See `tests.support.programs.post`; the worker says `ready`.
 
 Options are `dsn`, the database as the engine reaches it; `direct`, the same past the proxy, where bodies write what they do;
 `bodies`, a file in which each body that begins and ends is noted; `seed`, `size` and `postscript` of the program (see
@@ -15,7 +14,6 @@ import datetime
 import json
 import logging
 import os
-import signal
 import sys
 import time
 from typing import Any
@@ -30,8 +28,8 @@ from tests.storm import plan
 from tests.storm.history import SLEPT
 from tests.storm.program import Program, queues
 from tests.support.calls import AWAY, CallLog
+from tests.support.programs import post
 from tests.support.programs.worker import Worker
-from tests.support.report import say
 
 DRAIN = seconds(1)
 
@@ -82,27 +80,20 @@ def main() -> None:
     workflows = program.workflows(postscript=options["postscript"], log=log.log, slept=log.slept)
     Watched.file = os.open(options["bodies"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     vars(durable.app)["StepRunner"] = Watched
-    life = 0
-    while True:
-        pid = os.fork()
-        if pid == 0:
-            skew(plan.skew(options["seed"], options["post"], life))
-            worker = Worker(
-                options["dsn"],
-                workflows=[*program.others, *workflows],
-                queues=queues(),
-                lease=seconds(plan.LEASE),
-                drain=DRAIN,
-                max_crashes=1_000_000,
-            )
-            asyncio.run(work(worker, log, options["direct"]))
-            return
-        say("born", pid=pid)
-        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        say("died", pid=pid, status=status)
-        if status != -signal.SIGKILL:
-            sys.exit(status)
-        life += 1
+    worker = Worker(
+        options["dsn"],
+        workflows=[*program.others, *workflows],
+        queues=queues(),
+        lease=seconds(plan.LEASE),
+        drain=DRAIN,
+        max_crashes=1_000_000,
+    )
+
+    def live(life: int) -> None:
+        skew(plan.skew(options["seed"], options["post"], life))
+        asyncio.run(work(worker, log, options["direct"]))
+
+    post.hold(live)
 
 
 async def work(worker: Worker, log: Log, direct: str) -> None:
