@@ -133,7 +133,8 @@ class Scheduler:
         while self._newest:
             if loop.time() >= self._declare_at:
                 await self.declare()
-            self._alarm.set(self._poll_seconds())
+            # Twice as seldom as others look: only a change of a schedule that nobody has told of waits for it.
+            self._alarm.set(2 * self._poll_seconds())
             rows = await self._due(loop.time())
             self._queueing = rows[0]["queueing"]
             if rows[0]["name"] is not None:

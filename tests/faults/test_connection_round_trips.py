@@ -31,7 +31,7 @@ HOUSEKEEPING = {  # seconds between two of a kind, at least
     "claim/take": POLL_HEALTHY / 2,
     "claim/audit": POLL_HEALTHY / 2,
     "queue/limits": POLL_HEALTHY / 2,
-    "schedule/due": POLL_HEALTHY / 2,
+    "schedule/due": POLL_HEALTHY,
     "notify/send": PING_EVERY,
 }
 
