@@ -25,13 +25,15 @@ def processor(pid: int) -> float | None:
 
 def processor_of_children(pid: int) -> float | None:
     """The processor time of *pid*, and of its children of the first generation, running or ended; None as above."""
-    own = processor(pid)
-    if own is None:
-        return None
-    for entry in PROC.iterdir():
-        if entry.name.isdigit() and (fields := _stat(int(entry.name))) is not None and int(fields[1]) == pid:
-            own += processor(int(entry.name)) or 0
-    return own
+    while True:
+        own = processor(pid)
+        if own is None:
+            return None
+        numbers = [int(entry.name) for entry in PROC.iterdir() if entry.name.isdigit()]
+        children = [number for number in numbers if (fields := _stat(number)) is not None and int(fields[1]) == pid]
+        times = [processor(child) for child in children]
+        if None not in times and processor(pid) == own:  # else one of them has ended meanwhile, and would be missed
+            return own + sum(filter(None, times))
 
 
 def parent(pid: int, name: str) -> int | None:

@@ -109,7 +109,7 @@ def tables(results: Results) -> list[Table]:
         if any(name in found for found in results.processor.values())
     ]
     return [
-        Table("Beside its peers", ("", *titles), figures, ["-: left out, or not possible; see below."]),
+        Table("Rates, latencies, memory", ("", *titles), figures, ["A dash: left out, or not possible; see below."]),
         Table(
             "How many times better durable is",
             ("", *(peer.title for peer in others), "best peer"),

@@ -78,8 +78,10 @@ async def work(options: Options) -> None:
     meter = Meter(options.count)
     protocol.await_gate(options)
 
-    async def manage() -> None:
-        manager = PgQueuer.from_asyncpg_connection(await asyncpg.connect(options.dsn))
+    connections = [await asyncpg.connect(options.dsn) for _ in range(1 if options.idle else MANAGERS)]
+
+    async def manage(connection: asyncpg.Connection) -> None:
+        manager = PgQueuer.from_asyncpg_connection(connection)
 
         @manager.entrypoint("noop")
         async def noop(job: Job) -> None:
@@ -93,7 +95,7 @@ async def work(options: Options) -> None:
         else:
             await manager.run(batch_size=BATCH, mode=QueueExecutionMode.drain)
 
-    managing = [asyncio.create_task(manage()) for _ in range(1 if options.idle else MANAGERS)]
+    managing = [asyncio.create_task(manage(connection)) for connection in connections]
     if options.idle:
         await asyncio.sleep(1)  # it does not tell when it listens
         protocol.at_work()

@@ -98,6 +98,16 @@ def test_the_processor_time_of_a_process_grows_as_it_works() -> None:
         pass
 
 
+def test_the_processor_time_of_children_that_have_ended_still_counts() -> None:
+    before = process.processor_of_children(os.getpid())
+    if before is None:
+        pytest.skip("there is no /proc here")
+    subprocess.run([sys.executable, "-c", "import time\nwhile time.process_time() < 0.2: pass"], check=True)
+    after = process.processor_of_children(os.getpid())
+    assert after is not None
+    assert after - before >= 0.15
+
+
 def test_no_parent_is_told_of_a_process_that_is_not_the_one_that_was_meant() -> None:
     assert process.parent(os.getpid(), "postgres") is None
 
