@@ -45,6 +45,7 @@ T = TypeVar("T")
 
 POSTS = 3
 STARTING_SECONDS = 60  # for a post to build its workflows, on a busy machine
+TERM_AGAIN = 3  # seconds until a worker that has not ended is told to once more
 END_SECONDS = 90  # for all to end, when the storm is over
 SPREAD = 1.5  # seconds over which is sent what an execution waits for
 ASK_AGAIN = (0.1, 0.4)  # seconds until it is seen again whether a question was asked
@@ -279,7 +280,7 @@ class Storm:
             await post.ready.wait()
 
     async def _end_in_order(self, post: Post, pid: int) -> None:
-        """SIGTERM, when all is over or there is new code."""
+        """SIGTERM, when all is over or there is new code; again and again: one that opens and fails in that forgets it."""
         waits = [asyncio.create_task(self.ended.wait())]
         if not post.is_new:
             waits.append(asyncio.create_task(post.rolled.wait()))
@@ -289,7 +290,9 @@ class Storm:
             for wait in waits:
                 wait.cancel()
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
+            while True:
+                os.kill(pid, signal.SIGTERM)
+                await asyncio.sleep(TERM_AGAIN)
 
     def _note_errors(self, process: Process) -> None:
         self.problems += (line for line in process.output.splitlines() if line.startswith("err| ERROR"))
