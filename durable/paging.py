@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -29,12 +30,12 @@ def write_cursor(*place: Any) -> str:
     return base64.urlsafe_b64encode("|".join(told).encode()).decode()
 
 
-def read_cursor(cursor: str, call: str, parts: int) -> list[str]:
-    """The other way round. Raises `UsageError` when *call* has not given it."""
+def read_cursor(cursor: str, call: str, *kinds: Callable[[str], Any]) -> list[Any]:
+    """The other way round, each part as its kind reads it. Raises `UsageError` when *call* has not given it."""
     try:
-        place = base64.urlsafe_b64decode(cursor).decode().split("|")
-    except ValueError:
-        place = []
-    if len(place) != parts:
-        raise UsageError(f"the cursor is not one that {call} gave.")
-    return place
+        place = (
+            base64.urlsafe_b64decode(cursor).decode().split("|", len(kinds) - 1)
+        )  # a name, the last part, may hold a bar
+        return [kind(part) for kind, part in zip(kinds, place, strict=True)]
+    except ValueError as error:
+        raise UsageError(f"the cursor is not one that {call} gave.") from error

@@ -19,7 +19,7 @@ from durable.cli.output import Exit, Problem, hint, print_json, say
 from durable.cli.target import resolve
 from durable.errors import DecodeError, ExecutionCancelled, ExecutionFailed
 from durable.handle import Handle
-from durable.request import encode_tags
+from durable.request import check_priority, encode_tags
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -33,21 +33,24 @@ def read_data(given: str | None) -> Any:
         return None
     text = given
     strict = given == "-" or given.startswith("@")
-    if given == "-":
-        text = sys.stdin.read()
-    elif given.startswith("@"):
-        try:
+    try:
+        if given == "-":
+            text = sys.stdin.read()
+        elif given.startswith("@"):
             text = Path(given[1:]).read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise Problem(
-                f"{given[1:]} cannot be read: {error}.", "Text that begins with @ is written as JSON."
-            ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        what = "the standard input" if given == "-" else given[1:] or "a file without a name"
+        raise Problem(f"{what} cannot be read: {error}.", "Text that begins with @ is written as JSON.") from error
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
         if strict or text.lstrip()[:1] in ("{", "[", '"'):
             raise Problem(f"this is not JSON: {error}.", "Write it in single quotes: '{\"id\": 7}'.") from error
         return text
+    except (ValueError, RecursionError) as error:
+        raise Problem(
+            f"this JSON cannot be read: {error}.", "Write long numbers as text; flatten deep data."
+        ) from error
 
 
 def read_duration(given: str | None) -> timedelta | None:
@@ -57,7 +60,10 @@ def read_duration(given: str | None) -> timedelta | None:
     parts = _DURATION.findall(given)
     if not parts or "".join(number + unit for number, unit in parts) != given:
         raise Problem(f"{given!r} is no duration.", "Write it like 90s, 15m, 1h30m, 2d.")
-    return sum((timedelta(**{_UNITS[unit]: float(number)}) for number, unit in parts), timedelta())
+    try:
+        return sum((timedelta(**{_UNITS[unit]: float(number)}) for number, unit in parts), timedelta())
+    except OverflowError as error:
+        raise Problem(f"{given!r:.80} is longer than can be reckoned with.", "Give at most a hundred years.") from error
 
 
 @command("start")
@@ -86,22 +92,23 @@ async def start(
         if app is not None:
             known = _workflow(client, workflow)
             try:
-                typed = client.codec.decode(json.dumps(value), known.definition.input_type)
+                typed = client.codec.decode(client.codec.encode(value), known.definition.input_type)
             except DecodeError as error:
                 raise Problem(f"the data does not fit what {workflow!r} takes: {error}") from error
             handle: Handle[Any]
             handle = await client.start(known, typed, id=id, queue=queue, priority=priority, delay=later, tags=tags)
             created = handle.created
         else:
+            text = client.codec.encode(value)
             created = id is None or not await client.parts().executions.fetch("execution/get", _uuid(id))
             seconds = None if later is None else later.total_seconds()
             rows = await client.parts().executions.fetch(
                 "execution/start_by_name",
                 workflow,
-                json.dumps(value),
+                text,
                 id,
                 queue,
-                priority,
+                None if priority is None else check_priority(priority),
                 seconds,
                 None if tags is None else encode_tags(tags),
             )
