@@ -141,7 +141,7 @@ def test_names_that_others_have_chosen_are_shown_as_they_are(called: None, subte
 
 
 @settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 @given(lines())
 def test_whatever_is_typed_ends_with_a_status_and_words(called: None, line: list[str]) -> None:
