@@ -138,6 +138,7 @@ def test_names_that_others_have_chosen_are_shown_as_they_are(called: None, subte
             status, said = call(*words)
             assert status == Exit.OK
             assert MARKUP in said
+            assert "\x1b" not in said, "a name gives no orders to the terminal"
 
 
 @settings(
