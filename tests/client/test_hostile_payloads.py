@@ -149,6 +149,19 @@ async def test_what_is_too_big_is_refused_at_the_call_and_nothing_of_it_is_kept(
     assert await waiting.result(GUARD) == [None, "small"]
 
 
+async def test_a_list_goes_on_behind_any_name(engine: Durable) -> None:
+    names = ["a|b", "b|c|", "|"]
+    for name in names:
+        await engine.create_schedule(name, echo, Cron("0 0 1 1 *"), 1)
+    found: list[str] = []
+    cursor = None
+    for _ in names:
+        page = await engine.list_schedules(limit=1, cursor=cursor)
+        found += [item.name for item in page.items]
+        cursor = page.cursor
+    assert sorted(found) == sorted(names)
+
+
 async def listed(found: AsyncIterator[Any]) -> list[Any]:
     return [item async for item in found]
 
