@@ -12,7 +12,7 @@ STAMP := $(VENV)/.installed
 PYTEST_WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench bench-peers stress format clean
+.PHONY: help setup demo test check bench bench-peers stress mutants format clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -40,6 +40,9 @@ bench-peers: $(STAMP) ## measure beside other engines, each in an environment of
 
 stress: $(STAMP) ## the long storms
 	$(BIN)/python -m pytest -m stress
+
+mutants: $(STAMP) ## break each law on purpose and see that the tests notice
+	$(BIN)/python -m tests.mutants
 
 format: $(STAMP) ## put the code into the house style
 	$(BIN)/ruff check --fix .

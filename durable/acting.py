@@ -20,7 +20,7 @@ from durable.handle import Handle
 from durable.ids import execution_uuid, given_name, new_token, shown_id
 from durable.ids import new_id as new_execution_id
 from durable.model.definition import UNANNOTATED, Definition
-from durable.model.names import check_name
+from durable.model.names import check_name, storable
 from durable.model.status import LIVE, Change, Status, stored_sources
 from durable.paging import PAGE_MAX, check_limit, read_cursor, write_cursor
 from durable.parts import Calls, unknown
@@ -269,12 +269,9 @@ class Acting(Calls):
         fork_id = new_execution_id() if new_id is None else execution_uuid(new_id)
         name = None if new_id is None else given_name(new_id)
         origin = shown_id(original, rows[0]["name"])
-        try:
-            made = await parts.executions.fetch(
-                "act/fork", original, operation, fork_id, name, from_step, text, by, reason, origin
-            )
-        except asyncpg.DataError as error:
-            raise UsageError(f"this cannot be stored: {error}") from error
+        made = await parts.executions.fetch(
+            "act/fork", original, operation, fork_id, name, from_step, text, by, reason, origin
+        )
         if not made:
             raise unknown(id)
         if not made[0]["created"]:
@@ -310,8 +307,8 @@ class Acting(Calls):
         check_limit(limit)
         before: tuple[datetime | None, UUID | None, UUID | None] = (None, None, None)
         if cursor is not None:
-            at, execution_id, operation = read_cursor(cursor, "list_acts")
-            before = (datetime.fromisoformat(at), UUID(execution_id), UUID(operation))
+            at, execution_id, operation = read_cursor(cursor, "list_acts", datetime.fromisoformat, UUID, UUID)
+            before = (at, execution_id, operation)
         of = None if id is None else execution_uuid(id)
         rows = await self.parts().executions.fetch("act/list", of, *before, limit)
         items = [
@@ -360,8 +357,8 @@ def stored_names(status: Status | str | Sequence[Status | str] | None, allowed: 
 
 
 def check_who(by: str | None, reason: str | None) -> None:
-    """Raise `UsageError` for a name that cannot be kept."""
+    """Raise `UsageError` for a name or a reason that cannot be kept."""
     if by is not None:
         check_name(by, "the name of who acts")
-    if reason is not None and (not isinstance(reason, str) or len(reason) > 10_000):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise UsageError("a reason is a text of at most 10,000 characters.")
+    if reason is not None and (not isinstance(reason, str) or len(reason) > 10_000 or not storable(reason)):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise UsageError("a reason is a text of at most 10,000 characters, without NUL and surrogates.")

@@ -150,7 +150,7 @@ class Client(Scheduling, Queueing, Acting):
         """
         parts = self.parts()
         check_limit(limit)
-        after = None if cursor is None else UUID(read_cursor(cursor, "list_children")[0])
+        after = None if cursor is None else read_cursor(cursor, "list_children", UUID)[0]
         rows = await parts.executions.fetch("child/list", execution_uuid(id), after, limit)
         items = [listed_from(row) for row in rows]
         return Page(items, write_cursor("list_children", items[-1].execution_id) if len(items) == limit else None)

@@ -21,7 +21,7 @@ from durable.model.failure import Failure
 from durable.paging import Row
 from durable.runtime.followers import FOLLOW_EVERY, Followers
 from durable.store.executions import Executions
-from durable.view import failure_from
+from durable.view import failure_from, shown
 
 PAGE = 500
 LOOK_EVERY = 1.0  # seconds, whatever was told
@@ -157,7 +157,7 @@ class Following:
                 and kind in ("completed", "ran")
                 and not (row["key"] or "").startswith("start:")
             ):
-                value = self._codec.decode(row["value"])
+                value = shown(row["value"], self._codec)
             error = failure_from(row["error"])
             yield LifeEvent(kind, row["path"], row["attempt"], at, str(place), value, row["key"], error)
         if kind in ("failed", "retrying") and row["path"] in self._runs:
@@ -172,7 +172,7 @@ class Following:
                 yield LifeEvent("withdrawn", path, before[1], at, str(place))
             self._runs[path] = row["run"], row["attempt"]
         place.told = row["position"]
-        value = self._codec.decode(row["value"])
+        value = shown(row["value"], self._codec)
         yield LifeEvent(row["kind"], path, row["attempt"], at, str(place), value, row["message"])
 
 

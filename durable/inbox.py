@@ -94,8 +94,8 @@ def place_after(cursor: str | None) -> tuple[datetime | None, UUID | None, int |
     """Where a page begins. Raises `UsageError`."""
     if cursor is None:
         return None, None, None
-    at, id, number = read_cursor(cursor, "list_pending_inputs")
-    return datetime.fromisoformat(at), UUID(id), int(number)
+    at, id, number = read_cursor(cursor, "list_pending_inputs", datetime.fromisoformat, UUID, int)
+    return at, id, number
 
 
 def read_request(text: str, codec: Codec) -> Request:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -30,13 +31,13 @@ def write_cursor(call: str, *place: Any) -> str:
     return base64.urlsafe_b64encode(json.dumps([call, *told]).encode()).decode()
 
 
-def read_cursor(cursor: str, call: str) -> list[str]:
-    """The other way round. Raises `UsageError` when *call* has not given it."""
+def read_cursor(cursor: str, call: str, *kinds: Callable[[str], Any]) -> list[Any]:
+    """The other way round, each part as its kind reads it. Raises `UsageError` when *call* has not given it."""
     try:
         told: list[str] = json.loads(base64.urlsafe_b64decode(cursor))
         given, *place = told
-    except (ValueError, TypeError):
-        given, place = "", []
-    if given != call:
-        raise UsageError(f"the cursor is not one that {call} gave.")
-    return place
+        if given == call:
+            return [kind(part) for kind, part in zip(kinds, place, strict=True)]
+    except (ValueError, TypeError, RecursionError):
+        pass
+    raise UsageError(f"the cursor is not one that {call} gave.")

@@ -149,7 +149,7 @@ def encode_tags(tags: Mapping[str, Any]) -> str:
     """Tags as JSON text. Raises `EncodeError`."""
     try:
         text = json.dumps(dict(tags), allow_nan=False)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise EncodeError(f"tags cannot be written as JSON: {error}") from error
     if "\\u0000" in text:
         raise EncodeError("tags cannot hold NUL: PostgreSQL stores them to search in.")

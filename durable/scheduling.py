@@ -144,7 +144,7 @@ class Scheduling(Starting):
         Raises `UsageError` and `StoreUnavailable`."""
         parts = self.parts()
         check_limit(limit)
-        after = None if cursor is None else read_cursor(cursor, "list_schedules")[0]
+        after = None if cursor is None else read_cursor(cursor, "list_schedules", str)[0]
         name = workflow.name if isinstance(workflow, Workflow) else workflow
         rows = await parts.executions.fetch("schedule/list", name, after, ORPHANED_AFTER, limit)
         return schedules_page(rows, limit, parts.codec)

@@ -11,6 +11,7 @@ from uuid import UUID
 import msgspec
 
 from durable.codec import Codec
+from durable.errors import DecodeError
 from durable.ids import shown_id
 from durable.inbox import Input
 from durable.model.answers import CHILD, child_end, read_answer, shown_topic
@@ -80,8 +81,8 @@ class StepView(msgspec.Struct, frozen=True):
 
 
 class Execution(msgspec.Struct, frozen=True):
-    """An execution as it stood when it was asked for. `input` and `result` are in JSON form, `parent` is the execution that has
-    started it.
+    """An execution as it stood when it was asked for. `input` and `result` are in JSON form (the text itself, if it came from
+    SQL and Python cannot read it), `parent` is the execution that has started it.
 
     `wake_at` is until when it sleeps, `waits_for` what wakes it before: names of events, and ``input:<name>``. `hold` is
     "paused" when somebody has paused it, as `hold_reason` says, and "definition" when the code of the workers that looked at
@@ -129,6 +130,14 @@ class Page(msgspec.Struct, frozen=True):
     cursor: str | None = None
 
 
+def shown(text: str, codec: Codec) -> Any:
+    """Data in its JSON form; where it cannot be read, the text itself: whoever looks for the reason is to see it."""
+    try:
+        return codec.decode(text)
+    except DecodeError:
+        return text
+
+
 def failure_from(text: str | None) -> Failure | None:
     """A stored error, if there is one."""
     return None if text is None else msgspec.json.decode(text, type=Failure)
@@ -163,8 +172,8 @@ def place_before(cursor: str | None) -> tuple[datetime | None, UUID | None]:
     """Where a page of executions begins. Raises `UsageError`."""
     if cursor is None:
         return None, None
-    at, id = read_cursor(cursor, "list_executions")
-    return datetime.fromisoformat(at), UUID(id)
+    at, id = read_cursor(cursor, "list_executions", datetime.fromisoformat, UUID)
+    return at, id
 
 
 def execution_from(row: Row, codec: Codec) -> Execution:
@@ -178,8 +187,8 @@ def execution_from(row: Row, codec: Codec) -> Execution:
         waits_for=[shown_topic(topic) for topic in row["topics"] or ()],
         worker_id=row["worker_id"],
         crashes=row["crashes"],
-        input=codec.decode(row["input"]),
-        result=None if row["result"] is None else codec.decode(row["result"]),
+        input=shown(row["input"], codec),
+        result=None if row["result"] is None else shown(row["result"], codec),
         error=failure_from(row["error"]),
         reason=row["reason"],
         hold=row["hold"],
@@ -218,7 +227,7 @@ def _step_from(path: str, rows: list[Row], failing: int | None, codec: Codec) ->
         path,
         _status_of(rows),
         [_attempt_from(row) for row in rows if row["attempt"] and row["kind"] in _TRIES],
-        None if done is None or done["value"] is None else codec.decode(done["value"]),
+        None if done is None or done["value"] is None else shown(done["value"], codec),
         choice=note["target"] if note is not None and note["kind"] == "chosen" else None,
         goto=None if done is None else done["target"],
         iterations=None if iterated is None else iterated["attempt"],
@@ -230,7 +239,7 @@ def _step_from(path: str, rows: list[Row], failing: int | None, codec: Codec) ->
 def _effect_from(row: Row, codec: Codec) -> EffectView:
     value = row["value"]
     if row["kind"] == "answered":
-        result: Any = {shown_topic(topic): _brought(topic, payload, codec) for topic, payload in read_answer(value)}
+        result: Any = _answer(value, codec)
     elif row["kind"] in ("ran", "tried"):
         result = None if value is None or row["error"] is not None else _returned(row["key"], value, codec)
     else:
@@ -245,14 +254,21 @@ def _effect_from(row: Row, codec: Codec) -> EffectView:
     )
 
 
+def _answer(value: str, codec: Codec) -> Any:
+    try:
+        return {shown_topic(topic): _brought(topic, payload, codec) for topic, payload in read_answer(value)}
+    except DecodeError:
+        return value
+
+
 def _brought(topic: str, payload: str, codec: Codec) -> Any:
     if topic.startswith(CHILD):
         payload = bytes(child_end(payload).result).decode()
-    return codec.decode(payload)
+    return shown(payload, codec)
 
 
 def _returned(key: str, value: str, codec: Codec) -> Any:
-    return msgspec.json.decode(value) if key.startswith("start:") else codec.decode(value)
+    return msgspec.json.decode(value) if key.startswith("start:") else shown(value, codec)
 
 
 _TRIES = ("completed", "failed")

@@ -19,7 +19,7 @@ from durable.cli.output import UNITS, Exit, Problem, hint, print_json, say
 from durable.cli.target import resolve
 from durable.errors import DecodeError, ExecutionCancelled, ExecutionFailed
 from durable.handle import Handle
-from durable.request import encode_tags
+from durable.request import check_priority, encode_tags
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 
@@ -32,21 +32,24 @@ def read_data(given: str | None) -> Any:
         return None
     text = given
     strict = given == "-" or given.startswith("@")
-    if given == "-":
-        text = sys.stdin.read()
-    elif given.startswith("@"):
-        try:
+    try:
+        if given == "-":
+            text = sys.stdin.read()
+        elif given.startswith("@"):
             text = Path(given[1:]).read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise Problem(
-                f"{given[1:]} cannot be read: {error}.", "Text that begins with @ is written as JSON."
-            ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        what = "the standard input" if given == "-" else given[1:] or "a file without a name"
+        raise Problem(f"{what} cannot be read: {error}.", "Text that begins with @ is written as JSON.") from error
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
         if strict or text.lstrip()[:1] in ("{", "[", '"'):
             raise Problem(f"this is not JSON: {error}.", "Write it in single quotes: '{\"id\": 7}'.") from error
         return text
+    except (ValueError, RecursionError) as error:
+        raise Problem(
+            f"this JSON cannot be read: {error}.", "Write long numbers as text; flatten deep data."
+        ) from error
 
 
 def read_duration(given: str | None) -> timedelta | None:
@@ -56,7 +59,10 @@ def read_duration(given: str | None) -> timedelta | None:
     parts = _DURATION.findall(given)
     if not parts or "".join(number + unit for number, unit in parts) != given:
         raise Problem(f"{given!r} is no duration.", "Write it like 90s, 15m, 1h30m, 2d.")
-    return sum((UNITS[unit] * float(number) for number, unit in parts), timedelta())
+    try:
+        return sum((UNITS[unit] * float(number) for number, unit in parts), timedelta())
+    except OverflowError as error:
+        raise Problem(f"{given!r:.80} is longer than can be reckoned with.", "Give at most a hundred years.") from error
 
 
 @command("start")
@@ -89,15 +95,16 @@ async def start(
             handle = await client.start(known, given, id=id, queue=queue, priority=priority, delay=later, tags=tags)
             created = handle.created
         else:
+            text = client.codec.encode(value)
             created = id is None or not await client.parts().executions.fetch("execution/get", _uuid(id))
             seconds = None if later is None else later.total_seconds()
             rows = await client.parts().executions.fetch(
                 "execution/start_by_name",
                 workflow,
-                json.dumps(value),
+                text,
                 id,
                 queue,
-                priority,
+                None if priority is None else check_priority(priority),
                 seconds,
                 None if tags is None else encode_tags(tags),
             )
@@ -130,7 +137,7 @@ def workflow_of(client: Durable, name: str) -> Workflow[Any, Any]:
 def typed(client: Durable, workflow: Workflow[Any, Any], value: Any) -> Any:
     """Data that was typed, as the workflow takes it. Raises `Problem`."""
     try:
-        return client.codec.decode(json.dumps(value), workflow.definition.input_type)
+        return client.codec.decode(client.codec.encode(value), workflow.definition.input_type)
     except DecodeError as error:
         raise Problem(f"the data does not fit what {workflow.name!r} takes: {error}") from error
 

@@ -152,6 +152,9 @@ def finish(work: Callable[[], Coroutine[Any, Any, Exit | None]]) -> Exit:
         if (ours := _said_by_sql(error)) is not None:
             complain(ours)
             return ours.status
+        if isinstance(error, asyncpg.DataError):
+            complain(Problem(f"PostgreSQL cannot take what was given: {error}."))
+            return Exit.USAGE
         complain(Problem(f"PostgreSQL: {error or type(error).__name__}.", "See that it runs, and that --dsn is right."))
         return Exit.DATABASE
 

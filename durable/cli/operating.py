@@ -56,7 +56,10 @@ def read_instant(given: str | None) -> datetime | None:
     except ValueError:
         duration = read_duration(given)
         assert duration is not None
-        return datetime.now(UTC) - duration
+        try:
+            return datetime.now(UTC) - duration
+        except OverflowError as error:
+            raise Problem(f"{given!r} ago there was no calendar.", "Give a shorter time, or an instant.") from error
     if instant.tzinfo is None:
         raise Problem(
             f"{given!r} has no time zone.", "Write it like 2026-03-01T00:00:00+01:00, or 2d for two days ago."

@@ -27,9 +27,12 @@ def render(link: Link | None) -> str:
 
 def name_of(annotation: Any) -> str:
     """An annotation as its author wrote it, more or less."""
-    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
-        return annotation.__qualname__
-    return repr(annotation).replace("typing.", "")
+    try:
+        if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
+            return annotation.__qualname__
+        return repr(annotation).replace("typing.", "")
+    except Exception as broken:  # a metaclass of the user's may raise anything
+        return f"<a type whose name raised {type(broken).__name__}>"
 
 
 def text_of(error: Exception) -> str:

@@ -233,6 +233,7 @@ def _parts(value: Any) -> Iterator[tuple[object, Any]]:
 
 
 def _explain_unwritable(value: Any, error: Exception) -> str:
+    whole, depth = value, 0
     place: Link | None = None
     descending = True
     while descending:
@@ -242,7 +243,10 @@ def _explain_unwritable(value: Any, error: Exception) -> str:
                 write(part)
             except Exception as inner:
                 value, error, place, descending = part, inner, (place, segment), True
+                depth += 1
                 break
+        if depth > DEPTH_MAX:  # a model that contains itself is refused by Pydantic, not for its depth
+            return _explain_depth(whole)
     where, kind = render(place), name_of(type(value))
     if isinstance(value, str):
         return f"{where} holds a lone surrogate, which UTF-8 cannot: {value!r:.80}. Encode it with errors='replace'."

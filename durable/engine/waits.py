@@ -17,7 +17,7 @@ import msgspec
 
 from durable.engine.inbox import Message, Wanted
 from durable.engine.journal import Asked, Birth, Listening, Record
-from durable.errors import AnsweredMeanwhile, InternalError, WaitTimeout
+from durable.errors import AnsweredMeanwhile, DecodeError, InternalError, NonRetryable, WaitTimeout
 from durable.model.answers import (
     child_failure,
     read_answer,
@@ -68,7 +68,10 @@ async def wait(effects: Effects, wait: Wait) -> list[tuple[str, str]] | None:
         for record in records:
             match record.kind:
                 case "answered":
-                    return read_answer(record.value)
+                    try:
+                        return read_answer(record.value)
+                    except DecodeError as error:  # as it was found when it came
+                        raise NonRetryable(f"what {record.path!r} was given is not what it takes: {error}") from error
                 case "tried":
                     raise child_failure(read_answer(record.value)[0]) or InternalError("a child's end is none")
                 case "expired":

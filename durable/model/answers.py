@@ -11,7 +11,7 @@ from uuid import UUID
 
 import msgspec
 
-from durable.errors import ChildFailed
+from durable.errors import ChildFailed, DecodeError
 from durable.model.failure import Failure
 from durable.model.status import Status
 
@@ -79,6 +79,9 @@ def write_answer(answer: Sequence[tuple[str, str]]) -> str:
 
 
 def read_answer(text: str | None) -> list[tuple[str, str]]:
-    """The other way round."""
-    pairs = msgspec.json.decode(text or "[]", type=list[tuple[str, msgspec.Raw]])
+    """The other way round. Raises `DecodeError` where what came from outside is no JSON that can be read."""
+    try:
+        pairs = msgspec.json.decode(text or "[]", type=list[tuple[str, msgspec.Raw]])
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise DecodeError(f"$: what was sent cannot be read: {error}") from error
     return [(topic, bytes(payload).decode()) for topic, payload in pairs]

@@ -41,15 +41,20 @@ class _Instants:
 
     def next_times(self, after: datetime, n: int = 5) -> list[datetime]:
         """The next *n* instants after *after*, an aware datetime, in UTC. Raises `DefinitionError` for one without a time
-        zone."""
+        zone, or at an end of the calendar."""
         if after.utcoffset() is None:
             raise DefinitionError(
                 f"{self!r}: {after!r} has no time zone. Give an aware datetime, e.g. with tzinfo=UTC."
             )
         found: list[datetime] = []
-        instant: datetime | None = after.astimezone(UTC)
-        while len(found) < n and (instant := self.next_after(instant)) is not None:
-            found.append(instant)
+        try:
+            instant: datetime | None = after.astimezone(UTC)
+            while len(found) < n and (instant := self.next_after(instant)) is not None:
+                found.append(instant)
+        except OverflowError as error:
+            raise DefinitionError(
+                f"{self!r}: after {after} the calendar ends, or it has not begun. Give an instant of these days."
+            ) from error
         return found
 
     def from_on(self, instant: datetime) -> datetime | None:

@@ -11,7 +11,7 @@ NAME_CHARACTERS_MAX = 200
 
 def check_name(name: Any, what: str) -> str:
     """Return *name*, or raise `UsageError`; *what* says what it is: ``"the name of an event"``."""
-    if not isinstance(name, str) or not name or len(name) > NAME_CHARACTERS_MAX or not _storable(name):
+    if not isinstance(name, str) or not name or len(name) > NAME_CHARACTERS_MAX or not storable(name):
         shown = name[:50] if isinstance(name, str) else name
         raise UsageError(
             f"{shown!r} cannot be {what}. Give a string of 1 to {NAME_CHARACTERS_MAX} characters, without NUL and surrogates."
@@ -19,5 +19,6 @@ def check_name(name: Any, what: str) -> str:
     return name
 
 
-def _storable(name: str) -> bool:
-    return "\0" not in name and not any("\ud800" <= letter <= "\udfff" for letter in name)
+def storable(text: str) -> bool:
+    """Whether PostgreSQL can store *text* as it is."""
+    return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)

@@ -14,7 +14,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from durable.errors import StoreUnavailable
+from durable.errors import StoreUnavailable, UsageError
 from durable.model.answers import ChildEnd
 from durable.model.status import Status
 from durable.store.connection import (
@@ -147,9 +147,15 @@ class Executions:
         self._pool: asyncpg.Pool[Row] | None = None
 
     async def fetch(self, name: str, *arguments: object) -> list[Row]:
-        """Run one statement that may be repeated. Raises `StoreUnavailable` when PostgreSQL does not answer in time."""
+        """Run one statement that may be repeated. Raises `StoreUnavailable` when PostgreSQL does not answer in time, and
+        `UsageError` when it cannot take an argument."""
         query = load(name)
-        return await self._surely(lambda connection: connection.fetch(query.sql, *arguments))
+        try:
+            return await self._surely(lambda connection: connection.fetch(query.sql, *arguments))
+        except asyncpg.DataError as error:
+            if str(error).startswith("durable: "):  # so says a function of ours, and what is wrong
+                raise
+            raise UsageError(f"PostgreSQL cannot take what was given: {error}") from error
 
     async def cancel(
         self, execution_id: UUID, operation: UUID, reason: str | None, sources: list[str], note: Note | None = None

@@ -22,6 +22,32 @@ async def undo(data: Data) -> None:
     did.append("undo")
 
 
+async def undo_with(data: Data) -> None:
+    did.append(f"undo {data['n']}")
+
+
+counting = Workflow[Data, Data]("counting")
+
+
+@counting.step
+async def one(data: Data) -> Data:
+    return {"n": 1}
+
+
+@counting.step(compensate=undo_with)
+async def says_nothing(data: Data) -> None: ...
+
+
+@counting.step
+async def two(data: Data) -> Data:
+    return {"n": 2}
+
+
+@counting.step
+async def breaks_down(data: Data) -> Data:
+    raise ValueError("broken")
+
+
 saga = Workflow[Data, Data]("saga")
 
 
@@ -93,7 +119,7 @@ def fresh() -> None:
 
 @pytest.fixture
 async def engine(database: str) -> AsyncIterator[Durable]:
-    async with Durable(database, workflows=[saga, kid, teller, parent, sleepy]) as engine:
+    async with Durable(database, workflows=[saga, kid, teller, parent, sleepy, counting]) as engine:
         yield engine
     await assert_invariants(database)
 
@@ -119,6 +145,13 @@ async def test_a_fork_of_one_that_was_undone_undoes_what_it_has_copied(engine: D
     await fails(fork)
     assert did == ["undo", "undo"]
     assert await fork.status() == "compensated"
+
+
+async def test_a_fork_undoes_a_step_with_the_data_right_after_it(engine: Durable) -> None:
+    handle = await engine.start(counting, {"n": 0})
+    await fails(handle)
+    await fails(await handle.fork(from_step="breaks_down", data={"n": 3}))
+    assert did == ["undo 1", "undo 1"]
 
 
 async def test_an_ending_that_calls_a_child_calls_another_after_a_retry(engine: Durable) -> None:

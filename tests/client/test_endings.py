@@ -182,6 +182,33 @@ async def test_a_waiting_execution_is_woken_to_be_undone(checked: str) -> None:
     assert undone == [{"booked": True}]
 
 
+async def test_a_worker_that_takes_up_what_is_to_be_undone_runs_no_more_of_its_flow(checked: str) -> None:
+    ran: list[str] = []
+    workflow = Workflow[Data, Data]("waits")
+
+    async def undo(data: Data) -> None:
+        ran.append("undo")
+
+    @workflow.step(compensate=undo)
+    async def book(data: Data) -> None: ...
+
+    @workflow.step
+    async def wait(data: Data) -> None:
+        ran.append("wait")
+        await durable.wait_for_event("never")
+
+    async with Durable(checked, workflows=[workflow]) as engine:
+        handle = await engine.start(workflow, {})
+        async with asyncio.timeout(GUARD):
+            while await handle.status() is not Status.WAITING:  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.02)
+    async with Durable(checked, workflows=[workflow], worker=False) as client:
+        assert await client.cancel(handle.id, compensate=True)
+        async with Durable(checked, workflows=[workflow]):
+            assert (await failed(client.handle(handle.id))).status == "compensated"
+    assert ran == ["wait", "undo"]
+
+
 async def test_a_cancel_with_compensation_of_what_has_nothing_to_undo_cancels_it(checked: str) -> None:
     trip = Trip()
     async with Durable(checked, workflows=[trip.workflow]) as engine:

@@ -24,6 +24,7 @@ from durable import (
     seconds,
 )
 from durable.runtime import owned
+from durable.runtime.listener import Listener
 from tests.client.test_waiting import GUARD, checked, flow, until
 
 __all__ = ["checked"]
@@ -298,6 +299,39 @@ async def test_what_is_waited_for_in_time_is_got_and_what_is_not_times_out_once(
                 await asyncio.sleep(0.02)
         await handle.send_event("b", "at last")
         assert await handle.result(GUARD) == [None, "nothing", "too late", ["b", "at last"]]
+
+
+async def test_an_event_whose_call_has_returned_beats_the_timeout(
+    checked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when it is sent at the last moment, and nobody tells the worker of it."""
+    workflow, busy = Workflow[Any, Any]("flow"), asyncio.Event()
+    both = workflow.parallel("both", merge="collect")
+
+    @both.step
+    async def wait(data: Any) -> Any:
+        return await durable.wait_for_event("go", timeout=seconds(0.3), timeout_value="nothing")
+
+    @both.step
+    async def work(data: Any) -> Any:  # while this is busy, the wait is not put to sleep: its worker keeps the time
+        await busy.wait()
+
+    fetch_mail, sent = owned.Owned.fetch_mail, []
+
+    async def after_an_event(self: owned.Owned, mail: int = 0) -> None:
+        if not sent:
+            sent.append(await client.send_event("x", "go", "in time"))
+        await fetch_mail(self, mail)
+        busy.set()
+
+    monkeypatch.setattr(owned.Owned, "fetch_mail", after_an_event)
+    monkeypatch.setattr(Listener, "send", lambda *_: None)
+    async with (
+        Durable(checked, workflows=[workflow]) as engine,
+        Durable(checked, workflows=[workflow], worker=False) as client,
+    ):
+        handle = await engine.start(workflow, 1, id="x")
+        assert (await handle.result(GUARD))["wait"] == "in time"
 
 
 async def test_a_cancelled_execution_waits_for_nothing_any_more(checked: str) -> None:

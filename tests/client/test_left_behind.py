@@ -21,8 +21,10 @@ from durable import (
     seconds,
 )
 from durable.runtime.canceller import Canceller
+from durable.store.queries import load
 from tests.client.test_children import asking, double, only_child, twice
 from tests.client.test_waiting import GUARD, checked, flow, until
+from tests.support.proxy import Proxy
 
 __all__ = ["checked"]
 
@@ -249,6 +251,35 @@ async def test_what_somebody_holds_does_not_hold_up_what_else_is_to_be_cancelled
             assert await engine.handle(children[0].id).status() is Status.WAITING
         with pytest.raises(ExecutionCancelled):
             await engine.handle(children[0].id).result(GUARD)
+    await connection.close()
+
+
+async def test_what_is_to_be_cancelled_stays_listed_until_it_is(checked: str) -> None:
+    """A worker that dies in between leaves it to another."""
+
+    async def begins(data: Any) -> Any:
+        await durable.start_workflow(asking, 1)
+        await durable.wait_for_event("never")
+
+    workflow = flow(begins)
+    connection = await asyncpg.connect(checked)
+    async with (
+        Proxy(checked) as proxy,
+        Durable(proxy.dsn, workflows=[workflow, asking]) as engine,
+        Durable(checked, workflows=[workflow, asking], worker=False) as client,
+    ):
+        parent = await engine.start(workflow, 1)
+        child = await only_child(engine, parent.id)
+        for id in (parent.id, child.id):
+            await until(engine, id, Status.WAITING)
+        held = proxy.hold(load("execution/cancel").sql)
+        await client.cancel(parent.id)
+        await held
+        listed = await connection.fetch("select execution_id from durable.doomed")
+        assert [row["execution_id"] for row in listed] == [child.execution_id]
+        held.release()
+        with pytest.raises(ExecutionCancelled):
+            await engine.handle(child.id).result(GUARD)
     await connection.close()
 
 

@@ -7,6 +7,7 @@ import contextlib
 import contextvars
 import json
 import math
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 from durable import Retry, Workflow, context, hours, seconds
 from durable.engine.interpreter import Interpreter
 from durable.engine.journal import Blocked
-from durable.testing import Run, crash_everywhere, run
+from durable.testing import MemoryJournal, Run, crash_everywhere, run
 from tests.engine import (
     flows_branches,
     flows_children,
@@ -246,8 +247,15 @@ async def test_a_step_sees_the_same_context_variables_whether_or_not_a_crash_cam
 # --- What is recorded -----------------------------------------------------------------------------------------------
 
 
-async def test_a_far_retry_gives_up_the_slot_and_a_near_one_does_not() -> None:
+async def test_a_far_retry_gives_up_the_slot_and_a_near_one_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     ended: dict[str, Run] = {}
+    original, claims = MemoryJournal.claim, Counter[str]()
+
+    def counted(self: MemoryJournal, timeout: float | None) -> Any:
+        claims[name] += 1
+        return original(self, timeout)
+
+    monkeypatch.setattr(MemoryJournal, "claim", counted)
     for name, delay in (("near", seconds(0.1)), ("far", hours(1))):
         workflow: Workflow[Any, Any] = Workflow(name)
 
@@ -257,6 +265,7 @@ async def test_a_far_retry_gives_up_the_slot_and_a_near_one_does_not() -> None:
                 raise ValueError
 
         ended[name] = await run(workflow, None)
+    assert claims == {"near": 1, "far": 2}
     assert 0.1 <= ended["near"].seconds < 60
     assert 3600 <= ended["far"].seconds < 3660
     assert [record.delay for record in ended["far"].records] == [3600, None]

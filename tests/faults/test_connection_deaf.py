@@ -118,6 +118,37 @@ async def test_what_came_while_the_listener_was_away_is_found_at_once_when_it_is
         assert await handle.result(GUARD) == THREE
 
 
+async def test_what_came_before_the_listener_heard_is_found_at_once(
+    database: str, proxy: Proxy, bodies: Bodies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It comes when the listener is connected again, and does not listen yet: who looks before that does not find it.
+    monkeypatch.setattr(supervisor, "POLL_DEAF", 600.0)
+    monkeypatch.setattr(supervisor, "POLL_HEALTHY", 600.0)
+    async with engine(database, worker=False) as client, engine(proxy.dsn) as worker:
+        await settled(worker)
+        await until(lambda: client.parts().listener.healthy)
+        held = proxy.hold(lambda sql: sql.startswith("LISTEN"))
+        assert proxy.sever(lambda sql: sql.startswith("LISTEN")) == 1
+        await held
+        handle = await client.start(three, {})
+        await until(lambda: not client.parts().listener._outbox, "its notification")
+        assert bodies.began == []
+        held.release()
+        assert await handle.result(GUARD) == THREE
+
+
+async def test_a_start_that_nobody_tells_of_is_found_by_looking(
+    database: str, proxy: Proxy, bodies: Bodies, monkeypatch: pytest.MonkeyPatch, quick_polls: None
+) -> None:
+    monkeypatch.setattr(supervisor, "POLL_HEALTHY", 0.2)
+    async with engine(database, worker=False) as client, engine(proxy.dsn) as worker:
+        await settled(worker)
+        listens = proxy.count("LISTEN")
+        monkeypatch.setattr(client.parts().listener, "send", lambda *_: None)
+        assert await (await client.start(three, {})).result(GUARD) == THREE
+        assert proxy.count("LISTEN") == listens, "nor by who listens anew"
+
+
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch, quick_polls: None) -> None:
     """Connections that do not answer count as lost after a second."""

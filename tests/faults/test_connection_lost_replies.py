@@ -155,6 +155,18 @@ async def test_a_record_is_written_once_and_its_step_runs_once(
     assert await seqs(direct, handle.id) == [1, 2, 3]
 
 
+async def test_a_step_begins_when_the_result_of_the_one_before_is_durable(
+    proxy: Proxy, direct: Connection, worker: Durable, bodies: Bodies
+) -> None:
+    held = proxy.hold(statement("journal/record"))
+    handle = await worker.start(three, {})
+    await held
+    assert await seqs(direct, handle.id) == []
+    assert bodies.began == [(handle.id, "one", 1)]
+    held.release()
+    assert await handle.result(GUARD) == THREE
+
+
 @cuts
 async def test_a_finish_with_the_last_record_happens_once(
     proxy: Proxy, worker: Durable, direct: Connection, bodies: Bodies, cut: Cut

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
 
@@ -94,6 +95,28 @@ async def lapse(running: Durable, proxy: Proxy, direct: Connection) -> AsyncIter
     yield
     proxy.accept()
     await until(lambda: not us._standing.lapsed, "the return of the lease")
+
+
+# --- The lease ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_lease_counts_from_when_its_renewal_was_asked_for(
+    proxy: Proxy, direct: Connection, bodies: Bodies
+) -> None:
+    """However late the reply comes: here and in the database, it lapses there last."""
+    async with engine(proxy.dsn, lease=timedelta(seconds=6)) as running:
+        keeper = supervisor_of(running)._standing._keeper
+        held = proxy.hold_reply(statement("worker/renew"))
+        await held
+        known, left = (
+            keeper.valid_until,
+            "select extract(epoch from lease_expires_at - clock_timestamp()) from durable.worker",
+        )
+        await until(lambda: direct.fetchval(f"select ({left}) < 5.6"), "some time")
+        held.release()
+        await until(lambda: keeper.valid_until != known, "the reply")
+        seconds = float(await direct.fetchval(left))
+        assert keeper.valid_until <= time.monotonic() + seconds
 
 
 # --- The journal ----------------------------------------------------------------------------------------------------
