@@ -40,7 +40,7 @@ from durable.engine.journal import (
 )
 from durable.engine.step_runner import StepRunner
 from durable.engine.streaming import Told
-from durable.errors import InternalError, Interruption
+from durable.errors import AnsweredMeanwhile, InternalError, Interruption
 from durable.inbox import refuse_wrong
 from durable.model.answers import (
     EVENT,
@@ -93,6 +93,7 @@ class MemoryJournal:
         self._coming: list[tuple[str, str]] = []  # what is to be sent once it is waited for
         self._listening: dict[int, Listening] = {}  # by the number of its record
         self._asked: dict[int, Asked] = {}  # what is asked and not answered, by the number of its record
+        self._answered: set[int] = set()  # what was asked and has an answer, by the number of its record
         self._answers: list[tuple[str, str]] = []  # what is to be answered once it is asked
         self._begun: dict[UUID, _Begun] = {}  # children whose end was not told yet
         self.told: list[Told] = []  # by the bodies
@@ -117,6 +118,7 @@ class MemoryJournal:
         other._messages = dict(self._messages)  # a copy: what the dead one consumes from now on does not count
         other._coming = list(self._coming)
         other._asked = dict(self._asked)
+        other._answered = set(self._answered)
         other._listening = dict(self._listening)
         other._answers = list(self._answers)
         other._begun = dict(self._begun)
@@ -201,6 +203,7 @@ class MemoryJournal:
                 if asked.name == name and topic_of_input(seq, name) in self._topics:
                     refuse_wrong("memory", name, asked.request, payload, self._codec)
                     del self._answers[place], self._asked[seq]
+                    self._answered.add(seq)
                     self._send(topic_of_input(seq, name), payload)
                     return True
         return False
@@ -328,6 +331,8 @@ class MemoryJournal:
             raise InternalError(f"record {record.seq} ({record.path!r}) was written after the end")
         if record.seq in self._records:
             raise InternalError(f"record {record.seq} ({record.path!r}) was written after another of this number")
+        if record.closes in self._answered:
+            raise AnsweredMeanwhile
         if record.delay is not None:
             self._due[record.seq] = self.now + record.delay
         for number in record.consumes:

@@ -12,6 +12,7 @@ import random
 import signal
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tests.storm import plan
@@ -20,7 +21,8 @@ from tests.storm.plan import Deed
 from tests.support.calls import AWAY
 
 if TYPE_CHECKING:
-    from tests.storm.driver import Post, Storm
+    from tests.storm.driver import Storm
+    from tests.support.proxy import Proxy
 
 HOLD_SECONDS = 3  # until the next record is sent
 SLOW = 0.03  # seconds at most, at every statement of a slow time
@@ -36,22 +38,18 @@ class Doer:
     async def befall(self, duration: float) -> None:
         """Do all that is planned, each in its time, and change the code meanwhile."""
         began = time.monotonic()
-        rolls = [(share * duration, post) for share, post in zip(plan.ROLL, self._storm.posts, strict=True)]
         deeds = list(plan.deeds(self._storm.program.seed, duration, len(self._storm.posts)))
         async with asyncio.TaskGroup() as group:
-            for at, post in rolls:
-                group.create_task(self._roll(at, post))
+            for number, share in enumerate(plan.ROLL):
+                group.create_task(self._roll(share * duration, number))
             for deed in deeds:
                 await asyncio.sleep(max(began + deed.at - time.monotonic(), 0.0))
                 group.create_task(self._do(deed))
             await asyncio.sleep(max(began + duration - time.monotonic(), 0.0))
-        # What lies in wait in the proxy strikes whatever comes; the rest is over.
-        await asyncio.to_thread(self._storm.proxy.heal)
-        await asyncio.to_thread(self._storm.proxy.accept)
 
-    async def _roll(self, at: float, post: Post) -> None:
+    async def _roll(self, at: float, number: int) -> None:
         await asyncio.sleep(at)
-        post.rolled.set()
+        await self._storm.renew(number)
 
     async def _do(self, deed: Deed) -> None:
         act: dict[str, Callable[[Deed], Awaitable[None]]] = {
@@ -106,23 +104,28 @@ class Doer:
                     100 * deed.share,
                 )
 
+    def _proxy(self, deed: Deed) -> Proxy:
+        return self._storm.proxies[deed.post]
+
     async def _sever(self, deed: Deed) -> None:
-        self._storm.figures["connections cut"] += await asyncio.to_thread(self._storm.proxy.sever)
+        self._storm.figures["connections cut"] += await asyncio.to_thread(self._proxy(deed).sever)
 
     async def _half_open(self, deed: Deed) -> None:
-        self._storm.figures["connections frozen"] += await asyncio.to_thread(self._storm.proxy.half_open)
+        self._storm.figures["connections frozen"] += await asyncio.to_thread(self._proxy(deed).half_open)
         await asyncio.sleep(deed.seconds)
-        await asyncio.to_thread(self._storm.proxy.heal)
+        await asyncio.to_thread(self._proxy(deed).heal)
 
     async def _partition(self, deed: Deed) -> None:
-        await asyncio.to_thread(self._storm.proxy.refuse)
+        await asyncio.to_thread(self._proxy(deed).refuse)
         await self._half_open(deed)
-        await asyncio.to_thread(self._storm.proxy.accept)
+        await asyncio.to_thread(self._proxy(deed).accept)
 
     async def _late(self, deed: Deed) -> None:
-        hold = await asyncio.to_thread(self._storm.proxy.hold, "insert into durable.journal")
+        deed = replace(deed, post=max(deed.post, 1))  # the client records nothing
+        hold = await asyncio.to_thread(self._proxy(deed).hold, "insert into durable.journal")
         try:
             await hold.wait(timeout=HOLD_SECONDS)
+            self._storm.figures["records held back"] += 1
             await self._partition(deed)
         except (TimeoutError, ConnectionError):  # nobody has recorded anything, or it was cut
             pass
@@ -130,24 +133,25 @@ class Doer:
             hold.release()
 
     async def _refuse(self, deed: Deed) -> None:
-        await asyncio.to_thread(self._storm.proxy.refuse)
+        await asyncio.to_thread(self._proxy(deed).refuse)
         await self._sever(deed)
         await asyncio.sleep(deed.seconds)
-        await asyncio.to_thread(self._storm.proxy.accept)
+        await asyncio.to_thread(self._proxy(deed).accept)
 
     async def _lose(self, deed: Deed) -> None:
-        await asyncio.to_thread(self._storm.proxy.cut_after_commit, "COMMIT", 1 + int(3 * deed.share))
+        await asyncio.to_thread(self._proxy(deed).cut_after_commit, "COMMIT", 1 + int(3 * deed.share))
 
     async def _cut(self, deed: Deed) -> None:
-        await asyncio.to_thread(self._storm.proxy.cut_before, "COMMIT", 1 + int(3 * deed.share))
+        await asyncio.to_thread(self._proxy(deed).cut_before, "COMMIT", 1 + int(3 * deed.share))
 
     async def _slow(self, deed: Deed) -> None:
         rng = random.Random(deed.at)
-        self._storm.proxy.delay = lambda: rng.uniform(0, SLOW)
+        proxy = self._proxy(deed)
+        proxy.delay = lambda: rng.uniform(0, SLOW)
         await asyncio.sleep(deed.seconds)
-        self._storm.proxy.delay = 0.0
+        proxy.delay = 0.0
 
     async def _deaf(self, deed: Deed) -> None:
-        self._storm.proxy.drop_notifications = True
+        self._proxy(deed).drop_notifications = True
         await asyncio.sleep(deed.seconds)
-        self._storm.proxy.drop_notifications = False
+        self._proxy(deed).drop_notifications = False

@@ -32,7 +32,6 @@ from durable import (
     seconds,
 )
 from tests.engine.trees import payload_of
-from tests.storm import plan
 from tests.storm.deeds import Doer
 from tests.storm.history import Acked, Frozen
 from tests.storm.oracle import Expected, foretell
@@ -53,14 +52,13 @@ ASK_AGAIN = (0.1, 0.4)  # seconds until it is seen again whether a question was 
 
 @dataclass
 class Post:
-    """A place for a worker, which is filled again whenever that was killed."""
+    """A place for a worker of one version of the code, which is filled again whenever that was killed."""
 
     number: int
-    dsn: str
+    is_new: bool
     pid: int = 0
-    is_new: bool = False  # whether it has the new code
     ready: asyncio.Event = field(default_factory=asyncio.Event)  # its first worker is
-    rolled: asyncio.Event = field(default_factory=asyncio.Event)  # it is to get it
+    leaves: asyncio.Event = field(default_factory=asyncio.Event)  # it is to be given up
 
 
 @dataclass
@@ -87,6 +85,7 @@ class Storm:
     def __post_init__(self) -> None:
         self.workflows = self.program.workflows()
         self.posts: list[Post] = []
+        self.proxies: list[Proxy] = []  # one for each post but the first, whose is the client's
 
     @property
     def bodies(self) -> Path:
@@ -96,23 +95,24 @@ class Storm:
     async def rage(self, duration: float) -> None:
         """Storm for so many seconds, then let all end."""
         self.bodies.touch()
-        async with Proxy(self.dsn, own_thread=True) as self.proxy:
-            self.posts = [Post(n, self.dsn if n == 0 else self.proxy.dsn) for n in range(POSTS)]
+        async with contextlib.AsyncExitStack() as stack:
+            for _ in range(POSTS):
+                self.proxies.append(await stack.enter_async_context(Proxy(self.dsn, own_thread=True)))
             workflows = [*self.program.others, *self.workflows]
-            async with Durable(self.proxy.dsn, workflows=workflows, queues=queues(), worker=False) as self.client:
+            async with Durable(self.proxies[0].dsn, workflows=workflows, queues=queues(), worker=False) as self.client:
                 schedule = await self.client.create_schedule(
                     "pulse", pulse, Every(seconds(1)), overlap="allow", catch_up="all"
                 )
-                async with asyncio.TaskGroup() as group:
-                    posts = [group.create_task(self._post(post)) for post in self.posts]
-                    streams = [group.create_task(self._stream()) for _ in range(self.in_flight)]
-                    await asyncio.wait_for(self._all_ready(), STARTING_SECONDS)
+                async with asyncio.TaskGroup() as self._group:
+                    self.posts += [self._open(number, is_new=False) for number in range(POSTS)]
+                    for post in self.posts:
+                        await asyncio.wait_for(post.ready.wait(), STARTING_SECONDS)
+                    streams = [self._group.create_task(self._stream()) for _ in range(self.in_flight)]
                     await Doer(self).befall(duration)
                     self.over.set()
                     await self._let_it_fire()
                     await self._insist("pause_schedule", lambda: self.client.pause_schedule(schedule.name))
                     await self._end(streams)
-                    await asyncio.wait(posts, timeout=STARTING_SECONDS + plan.LEASE)
 
     async def _end(self, streams: list[asyncio.Task[None]]) -> None:
         calm = time.monotonic()
@@ -234,25 +234,34 @@ class Storm:
 
     # --- Workers --------------------------------------------------------------------------------------------------
 
-    async def _post(self, post: Post) -> None:
-        while not self.ended.is_set():
-            options = {
-                "dsn": post.dsn,
-                "direct": self.dsn,
-                "bodies": str(self.bodies),
-                "seed": self.program.seed,
-                "size": self.program.size,
-                "post": post.number,
-                "postscript": post.is_new,
-            }
-            async with await Process.start("tests.storm.worker", json.dumps(options)) as process:
-                await self._fill(post, process)
-            if post.rolled.is_set() and not post.is_new:
-                post.is_new = True
-                self.figures["rolled"] += 1
+    async def renew(self, number: int) -> None:
+        """A post with the new code joins, and the one with the old leaves."""
+        new = self._open(number, is_new=True)
+        await asyncio.wait_for(new.ready.wait(), STARTING_SECONDS)
+        self.posts[number].leaves.set()
+        self.posts[number] = new
+        self.figures["rolled"] += 1
+
+    def _open(self, number: int, *, is_new: bool) -> Post:
+        post = Post(number, is_new)
+        self._group.create_task(self._keep(post))
+        return post
+
+    async def _keep(self, post: Post) -> None:
+        options = {
+            "dsn": self.proxies[post.number].dsn if post.number else self.dsn,
+            "direct": self.dsn,
+            "bodies": str(self.bodies),
+            "seed": self.program.seed,
+            "size": self.program.size,
+            "post": post.number,
+            "postscript": post.is_new,
+        }
+        async with await Process.start("tests.storm.worker", json.dumps(options)) as process:
+            await self._fill(post, process)
 
     async def _fill(self, post: Post, process: Process) -> None:
-        """Let workers of one version live and die there, until they get the new code or all is over."""
+        """Let workers live and die there, until it is to be given up or all is over."""
         while True:
             pid = (await process.message("born", STARTING_SECONDS))["pid"]
             post.pid = pid
@@ -272,18 +281,12 @@ class Storm:
                 if died["status"] not in (0, -signal.SIGTERM):
                     self.problems.append(f"a worker ended with status {died['status']}:\n{process.output[-3000:]}")
                 return
-            if self.ended.is_set() or (post.rolled.is_set() and not post.is_new):
+            if self.ended.is_set() or post.leaves.is_set():
                 return
 
-    async def _all_ready(self) -> None:
-        for post in self.posts:
-            await post.ready.wait()
-
     async def _end_in_order(self, post: Post, pid: int) -> None:
-        """SIGTERM, when all is over or there is new code; again and again: one that opens and fails in that forgets it."""
-        waits = [asyncio.create_task(self.ended.wait())]
-        if not post.is_new:
-            waits.append(asyncio.create_task(post.rolled.wait()))
+        """SIGTERM, when all is over or the post is given up; again and again: one that opens and fails in that forgets it."""
+        waits = [asyncio.create_task(event.wait()) for event in (self.ended, post.leaves)]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:

@@ -14,7 +14,7 @@ KINDS = {
     "terminate": 2,  # some of its backends are ended
     "sever": 2,  # connections through the proxy are cut
     "half-open": 2,  # they are open, and nothing arrives, until the network heals
-    "partition": 4,  # that, and no new ones are let in, for longer than the lease; then all that was sent arrives
+    "partition": 3,  # that, and no new ones are let in, for longer than the lease; then all that was sent arrives
     "late": 3,  # the same, at the moment when a record was sent: it arrives when all is over
     "refuse": 1,  # they are cut, and no new ones are let in for a while
     "lose": 4,  # replies to COMMIT are lost after it
@@ -39,8 +39,8 @@ ROLL = (0.35, 0.5, 0.65)  # when posts get the new code, as shares of the storm
 
 @dataclass(frozen=True)
 class Deed:
-    """What is done `at` seconds after the beginning, to the worker of a `post` where it is one, for so many `seconds`; `share`
-    is of backends, or of three strikes."""
+    """What is done `at` seconds after the beginning, to the worker of a `post`, or what is between that (the client, for the
+    first one) and PostgreSQL, for so many `seconds`; `share` is of backends, or of three strikes."""
 
     at: float
     kind: str

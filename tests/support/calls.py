@@ -51,6 +51,7 @@ AWAY = (
     asyncpg.OperatorInterventionError,
 )
 """What a connection raises to a server that is away, that ends, or that ends this connection."""
+LAST_SECONDS = 1  # for a call to be written down that is cancelled
 AGAIN = 0.05  # seconds until PostgreSQL is asked again that was away
 
 
@@ -81,7 +82,7 @@ class CallLog:
                 return
             except asyncio.CancelledError:
                 with contextlib.suppress(*AWAY):
-                    await writing
+                    await asyncio.wait_for(writing, LAST_SECONDS)
                 raise
             except AWAY:
                 await asyncio.sleep(AGAIN)

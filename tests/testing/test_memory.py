@@ -1,0 +1,42 @@
+"""What the journal in memory says of questions is what PostgreSQL says."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import durable
+from durable import Workflow
+from durable.model.status import Status
+from durable.testing import run
+
+child = Workflow[Any, Any]("child")
+
+
+@child.step
+async def fail() -> None:
+    raise ValueError("the child fails")
+
+
+parent = Workflow[Any, Any]("parent")
+both = parent.parallel("both")
+
+
+@both.step
+async def call() -> None:
+    await durable.call_workflow(child, None)
+
+
+@both.step
+async def ask() -> None:
+    for _ in range(50):  # its sibling has failed before it is here again
+        await asyncio.sleep(0)
+    await durable.wait_for_text("name")
+
+
+async def test_an_answer_that_comes_as_a_sibling_fails_is_not_closed() -> None:
+    ended = await run(parent, None, inputs=[("name", "Ada")])
+    assert ended.status is Status.FAILED
+    assert ended.failure is not None
+    assert ended.failure.type == "durable.errors.ChildFailed"
+    assert [record.kind for record in ended.records if record.path == "both/ask"] == ["waiting"]
