@@ -12,10 +12,10 @@ STAMP := $(VENV)/.installed
 PYTEST_WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench stress mutants format clean
+.PHONY: help setup demo test check bench bench-peers stress mutants format clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: $(STAMP) ## make .venv and install durable with all it takes to test it
 
@@ -35,6 +35,9 @@ check: $(STAMP) ## linter, formatting, types, floors of the house
 bench: $(STAMP) ## measure
 	$(BIN)/python -m benchmarks
 
+bench-peers: $(STAMP) ## measure beside other engines, each in an environment of its own, and write it down
+	$(BIN)/python -m benchmarks.peers --write
+
 stress: $(STAMP) ## the long storms
 	$(BIN)/python -m pytest -m stress
 
@@ -46,7 +49,7 @@ format: $(STAMP) ## put the code into the house style
 	$(BIN)/ruff format .
 
 clean: ## remove what can be made again (a running demo's data in .durable included)
-	rm -rf $(VENV) .durable build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) benchmarks/peers/.venvs .durable build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A system Python may come without ensurepip (Debian keeps it in python3-venv) but with a pip that can serve another

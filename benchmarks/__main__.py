@@ -9,13 +9,26 @@ import time
 import uvloop
 from rich.console import Console
 
-from benchmarks import asleep, fan_out, idle, latency, recovery, start_rate, throughput, waiting, waking
+from benchmarks import (
+    asleep,
+    fan_out,
+    idle,
+    latency,
+    queues,
+    recovery,
+    start_rate,
+    telemetry,
+    throughput,
+    waiting,
+    waking,
+)
 from benchmarks.bench import DSN_VARIABLE, Bench, server
 from benchmarks.report import Table, machine, write
 
 BENCHMARKS = {
     "throughput": throughput,
     "fan_out": fan_out,
+    "queues": queues,
     "start": start_rate,
     "latency": latency,
     "idle": idle,
@@ -23,6 +36,7 @@ BENCHMARKS = {
     "waking": waking,
     "asleep": asleep,
     "recovery": recovery,
+    "telemetry": telemetry,
 }
 ROUNDS = 3
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 import time
 
 import asyncpg
 
 from benchmarks.bench import Bench
+from benchmarks.process import resident
 from benchmarks.report import Table
 from benchmarks.workflows import dreams
 from durable import Durable
@@ -55,9 +55,4 @@ async def _started(dsn: str) -> tuple[float, int]:
         await worker.message("ready", timeout=60)
         seconds = time.perf_counter() - began
         await asyncio.sleep(SETTLING)
-        return seconds, _resident(worker.pid)
-
-
-def _resident(pid: int) -> int:
-    shown = subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, text=True, check=True)
-    return int(shown.stdout) * 1024
+        return seconds, resident(worker.pid)

@@ -50,14 +50,14 @@ class Bench:
 
 
 @asynccontextmanager
-async def server(dsn: str | None) -> AsyncIterator[Cluster]:
-    """The server named by *dsn* or `DURABLE_TEST_DSN`, else a private one with PostgreSQL's own default settings."""
+async def server(dsn: str | None, **settings: str) -> AsyncIterator[Cluster]:
+    """The server named by *dsn* or `DURABLE_TEST_DSN`, else a private one with *settings* and else PostgreSQL's defaults."""
     given = dsn or os.environ.get(DSN_VARIABLE)
     if given:
         yield Cluster(given)
         return
     with temporary_folder() as folder:
-        async with await EmbeddedPostgres.start(folder) as postgres:
+        async with await EmbeddedPostgres.start(folder, settings=settings) as postgres:
             yield Cluster(postgres.dsn)
 
 

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
+MARKS = ("peers", "scale")  # of sections with a command of their own
 SETTINGS = ("fsync", "synchronous_commit", "full_page_writes", "shared_buffers", "max_wal_size")
 
 
@@ -130,17 +131,37 @@ def _revision() -> str:
         return "unknown"
 
 
+def facts_table(facts: Sequence[tuple[str, str]]) -> str:
+    """What the figures depend on, as Markdown."""
+    return "\n".join([_line(("", "")), _line((":--", ":--")), *map(_line, facts), ""])
+
+
+def section(text: str, mark: str) -> str:
+    """The part of *text* between `<!-- mark: begin -->` and `<!-- mark: end -->`, these included; empty if there is none."""
+    begin, end = f"<!-- {mark}: begin -->", f"<!-- {mark}: end -->"
+    _, found, after = text.partition(begin)
+    inside, closed, _ = after.partition(end)
+    return found + inside + closed if closed else ""
+
+
 def write(facts: Sequence[tuple[str, str]], tables: Sequence[Table], rounds: int) -> None:
-    """Replace `RESULTS.md`."""
+    """Replace `RESULTS.md`, but for the sections that others have written."""
     head = [
         "# What was measured",
         "",
         "Made by `python -m benchmarks --write`. The figures are those of one machine: compare each with the floor beside it, "
         f"which was measured in the same run, in turns. Medians of {rounds} rounds, each on a fresh database.",
         "",
-        _line(("", "")),
-        _line((":--", ":--")),
-        *map(_line, facts),
-        "",
+        facts_table(facts),
     ]
-    RESULTS.write_text("\n".join(head) + "\n" + "\n".join(table.markdown() for table in tables), "utf-8")
+    before = RESULTS.read_text("utf-8") if RESULTS.exists() else ""
+    text = "\n".join(head) + "\n" + "\n".join(table.markdown() for table in tables)
+    kept = [part for mark in MARKS if (part := section(before, mark))]
+    RESULTS.write_text("\n".join([text, *(f"{part}\n" for part in kept)]), "utf-8")
+
+
+def put(text: str, mark: str, path: Path = RESULTS) -> None:
+    """Put *text* into *path* as the section of *mark*, one of `MARKS`, and leave alone what else is there."""
+    before = path.read_text("utf-8") if path.exists() else ""
+    rest = before.replace(section(before, mark), "").rstrip()
+    path.write_text(f"{rest}\n\n<!-- {mark}: begin -->\n{text.strip()}\n<!-- {mark}: end -->\n".lstrip(), "utf-8")

@@ -8,8 +8,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import os
-import subprocess
 import sys
 import tracemalloc
 from collections.abc import Callable
@@ -17,18 +15,13 @@ from collections.abc import Callable
 import asyncpg
 import uvloop
 
+from benchmarks.process import resident
 from benchmarks.workflows import INPUT, falters
 from durable import Durable
 from tests.support.report import say
 
 WAITING = "select count(*) from durable.execution where status = 'waiting'"
 SETTLING = 1.0  # seconds
-
-
-def resident() -> int:
-    """The resident memory of this process, in bytes. `ps` knows it on Linux and macOS alike."""
-    shown = subprocess.run(["ps", "-o", "rss=", "-p", str(os.getpid())], capture_output=True, text=True, check=True)
-    return int(shown.stdout) * 1024
 
 
 def objects() -> int:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from functools import partial
+from typing import Any, NamedTuple
 
 import asyncpg
 
@@ -57,24 +59,33 @@ async def _bound(bench: Bench, steps: int, executions: int) -> float:
 
 async def _engine(bench: Bench, steps: int, executions: int) -> float:
     async with bench.database() as dsn:
-        return await drain(dsn, steps, executions)
+        return (await drain(dsn, steps, executions)).rate
 
 
-async def drain(dsn: str, steps: int, executions: int) -> float:
-    """Executions per second of the engine. *dsn*: an empty database."""
+class Drained(NamedTuple):
+    """How many executions a second, and how many seconds of a processor this process took for one."""
+
+    rate: float
+    processor: float
+
+
+async def drain(
+    dsn: str, steps: int, executions: int, say: Callable[[], None] | None = None, **options: Any
+) -> Drained:
+    """What the engine does with these *options*. *dsn*: an empty database. Each step calls *say*."""
     meter = Meter(executions)
-    workflow = pipeline(steps, meter)
+    workflow = pipeline(steps, meter, say)
     async with Durable(dsn, workflows=[workflow], worker=False) as client:
         await client.start_many(workflow, [INPUT] * executions)
     connection = await asyncpg.connect(dsn)
     try:
-        async with Durable(dsn, workflows=[workflow], queues={"default": CONCURRENCY}):
+        async with Durable(dsn, workflows=[workflow], queues={"default": CONCURRENCY}, **options):
             await meter.all_called.wait()
             while await connection.fetchval(PLACES):  # noqa: ASYNC110 - no event tells it
                 await asyncio.sleep(0.001)
-            seconds = time.perf_counter() - meter.began
+            seconds, processor = time.perf_counter() - meter.began, time.process_time() - meter.processor_began
         assert meter.count == executions
         assert await connection.fetchval(COMPLETED) == executions
     finally:
         await connection.close()
-    return executions / seconds
+    return Drained(executions / seconds, processor / executions)

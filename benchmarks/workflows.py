@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -22,13 +23,13 @@ class Meter:
     def __init__(self, expected: int) -> None:
         self.expected = expected
         self.count = 0
-        self.began = 0.0
+        self.began = self.processor_began = 0.0
         self.all_called = asyncio.Event()
 
     def first(self) -> None:
         """A first step begins."""
         if not self.began:
-            self.began = time.perf_counter()
+            self.began, self.processor_began = time.perf_counter(), time.process_time()
 
     def last(self) -> None:
         """A last step begins."""
@@ -37,8 +38,8 @@ class Meter:
             self.all_called.set()
 
 
-def pipeline(steps: int, meter: Meter | None = None) -> Workflow[Data, Data]:
-    """A pipeline of *steps* no-op steps that hand their data on, each result being recorded."""
+def pipeline(steps: int, meter: Meter | None = None, say: Callable[[], None] | None = None) -> Workflow[Data, Data]:
+    """A pipeline of *steps* no-op steps that hand their data on, each result being recorded. They call *say*, if given."""
     workflow = Workflow[Data, Data](f"noop_{steps}")
 
     def add(number: int) -> None:
@@ -49,6 +50,8 @@ def pipeline(steps: int, meter: Meter | None = None) -> Workflow[Data, Data]:
                     meter.first()
                 if number == steps:
                     meter.last()
+            if say is not None:
+                say()
             return data
 
     for number in range(1, steps + 1):

@@ -87,7 +87,7 @@ from durable.following import LifeEvent
 from durable.handle import Handle
 from durable.inbox import Input, InputPage
 from durable.logs import LogContext
-from durable.model.cron import Cron, Every
+from durable.model.cron import Cron, Every, UnreadableRule
 from durable.model.failure import Failure
 from durable.model.graph import Graph, GraphEdge, GraphNode
 from durable.model.inputs import Choice, Field
@@ -187,6 +187,7 @@ __all__ = [
     "UnknownExecution",
     "UnknownSchedule",
     "UnknownWorkflow",
+    "UnreadableRule",
     "UsageError",
     "WaitTimeout",
     "WorkerCrashed",

@@ -326,7 +326,7 @@ class Acting(Calls):
         if len(rows) < limit:
             return ActPage(items, None)
         last = rows[-1]
-        return ActPage(items, write_cursor(last["acted_at"].isoformat(), last["execution_id"], last["operation"]))
+        return ActPage(items, write_cursor("list_acts", last["acted_at"], last["execution_id"], last["operation"]))
 
 
 def check_reached(id: str, definition: Definition, from_step: str, recorded: Sequence[Row]) -> None:

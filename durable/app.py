@@ -48,7 +48,9 @@ from durable.store.connection import Pooled
 from durable.store.executions import Executions, births
 from durable.store.group_commit import GroupCommit
 from durable.store.migrate import migrate
+from durable.telemetry.figures import Figures
 from durable.telemetry.meter import Meter
+from durable.telemetry.otel import metrics
 from durable.telemetry.page import Health, Page, health_of
 from durable.telemetry.tracing import Tracing
 
@@ -78,8 +80,8 @@ class Durable(Client):
 
     *on_execution_failed*, *on_execution_held* and *on_worker_lost* are awaited with what has happened, at most once, by the
     worker that has found it out: an end that a worker's crash hides from it is not told of. *capture_logs* is from which
-    level on what bodies log is kept with their execution; None keeps nothing. *tracing* makes spans for OpenTelemetry (extra
-    ``otel``).
+    level on what bodies log is kept with their execution; None keeps nothing. *tracing* makes spans for OpenTelemetry, and
+    *otel_metrics* tells it the figures of `metrics_app` (extra ``otel``).
 
     Use it as an async context manager, as the lifespan of an ASGI app, in aiohttp's ``cleanup_ctx``, or with `run`.
     It can be entered again after it was left. Raises `DefinitionError` and `ConfigurationError`.
@@ -107,6 +109,7 @@ class Durable(Client):
         on_worker_lost: Callable[[WorkerEvent], Awaitable[None]] | None = None,
         capture_logs: int | str | None = "INFO",
         tracing: bool = False,
+        otel_metrics: bool = False,
         retention: Retention | timedelta | None = None,
         id_retention: timedelta | None = timedelta(days=30),
     ) -> None:
@@ -136,6 +139,7 @@ class Durable(Client):
         }
         self._capture_logs = capture_logs
         self._tracing = Tracing() if tracing else None
+        self._otel_metrics = metrics() if otel_metrics else None
         self._page = Page(self.parts)
         self._retention = Retention.of(retention) if fault_of(retention) is None else retention
         self._id_retention = id_retention
@@ -352,12 +356,16 @@ class Durable(Client):
                 tracing=self._tracing,
             )
         herald.supervisor = supervisor
+        figures = Figures(meter, commit, executions, lambda: [] if supervisor is None else supervisor.slots())
+        if self._otel_metrics is not None:
+            stack.enter_context(self._otel_metrics.telling(figures))
         self._running = Parts(
             process=process,
             definitions=self._definitions,
             queues=self._queues,
             janitor=janitor,
             meter=meter,
+            figures=figures,
             tracing=self._tracing,
             codec=self._codec,
             commit=commit,

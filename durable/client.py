@@ -153,7 +153,7 @@ class Client(Scheduling, Queueing, Acting):
         after = None if cursor is None else read_cursor(cursor, "list_children", UUID)[0]
         rows = await parts.executions.fetch("child/list", execution_uuid(id), after, limit)
         items = [listed_from(row) for row in rows]
-        return Page(items, write_cursor(items[-1].execution_id) if len(items) == limit else None)
+        return Page(items, write_cursor("list_children", items[-1].execution_id) if len(items) == limit else None)
 
     def events(self, id: str, after: str | None = None, *, follow: bool = True) -> AsyncIterator[LifeEvent]:
         """The life of an execution as it goes on, until it has ended: its steps, what they wait for, their progress, and the
@@ -292,7 +292,8 @@ class Client(Scheduling, Queueing, Acting):
 
         Raises `InputRejected`, which says what is wrong by field, and the execution waits on; `NoPendingInput` when nothing of
         that name is asked, or somebody else was quicker; `UnknownExecution`, `ExecutionEnded`, `EncodeError`,
-        `PayloadTooLarge`. While PostgreSQL is away it waits. If cancelled, it may have been answered.
+        `PayloadTooLarge`; and `StoreUnavailable` when PostgreSQL does not answer for about eight seconds while the question is
+        looked up. Once that is found, it waits while PostgreSQL is away. If cancelled, it may have been answered.
         """
         parts = self.parts()
         execution_id = execution_uuid(id)

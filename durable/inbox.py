@@ -84,10 +84,10 @@ def input_from(row: Row, codec: Codec) -> Input:
 def page_from(rows: Sequence[Row], limit: int, codec: Codec) -> InputPage:
     """A page of ``input/list``."""
     items = [input_from(row, codec) for row in rows]
-    full = len(items) == limit
-    return InputPage(
-        items, write_cursor(items[-1].requested_at, items[-1].execution_id, items[-1].number) if full else None
-    )
+    if len(items) < limit:
+        return InputPage(items, None)
+    last = items[-1]
+    return InputPage(items, write_cursor("list_pending_inputs", last.requested_at, last.execution_id, last.number))
 
 
 def place_after(cursor: str | None) -> tuple[datetime | None, UUID | None, int | None]:

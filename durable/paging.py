@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Protocol
@@ -24,18 +25,18 @@ def check_limit(limit: int) -> None:
         raise UsageError(f"limit is {limit}. Give a number from 1 to {PAGE_MAX}, and page with cursor.")
 
 
-def write_cursor(*place: Any) -> str:
-    """The cursor of a place in a list."""
-    told = (part.isoformat() if isinstance(part, datetime) else str(part) for part in place)
-    return base64.urlsafe_b64encode("|".join(told).encode()).decode()
+def write_cursor(call: str, *place: Any) -> str:
+    """The cursor of a place in a list that *call* gives."""
+    told = [part.isoformat() if isinstance(part, datetime) else str(part) for part in place]
+    return base64.urlsafe_b64encode(json.dumps([call, *told]).encode()).decode()
 
 
 def read_cursor(cursor: str, call: str, *kinds: Callable[[str], Any]) -> list[Any]:
     """The other way round, each part as its kind reads it. Raises `UsageError` when *call* has not given it."""
     try:
-        place = (
-            base64.urlsafe_b64decode(cursor).decode().split("|", len(kinds) - 1)
-        )  # a name, the last part, may hold a bar
-        return [kind(part) for kind, part in zip(kinds, place, strict=True)]
-    except ValueError as error:
-        raise UsageError(f"the cursor is not one that {call} gave.") from error
+        given, *place = json.loads(base64.urlsafe_b64decode(cursor))
+        if given == call:
+            return [kind(part) for kind, part in zip(kinds, place, strict=True)]
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        pass
+    raise UsageError(f"the cursor is not one that {call} gave.")

@@ -22,6 +22,7 @@ from durable.runtime.supervisor import Supervisor
 from durable.runtime.waiter import Waiter
 from durable.store.executions import Births, Executions
 from durable.store.group_commit import GroupCommit
+from durable.telemetry.figures import Figures
 from durable.telemetry.meter import Meter
 from durable.telemetry.tracing import Tracing
 
@@ -38,6 +39,7 @@ class Parts:
     queues: Mapping[str, Queue]
     janitor: Janitor
     meter: Meter
+    figures: Figures
     tracing: Tracing | None
     codec: Codec
     commit: GroupCommit

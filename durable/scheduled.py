@@ -13,7 +13,7 @@ import msgspec
 from durable.codec import Codec, JsonCodec
 from durable.errors import DefinitionError, DurableError
 from durable.ids import shown_id
-from durable.model.cron import RuleOf, read, written
+from durable.model.cron import RuleOf, UnreadableRule, read_or_tell, written
 from durable.model.definition import Definition
 from durable.model.firing import CatchUp, Overlap
 from durable.model.scheduled import Scheduled
@@ -27,8 +27,9 @@ LATE_SECONDS = 60.0
 class Schedule(msgspec.Struct, frozen=True):
     """A schedule as it stood when it was asked for.
 
-    `status` is active; paused; orphaned: it is declared in code, but no worker has that any more, so that it does not fire; or
-    late: it should have fired a minute ago, but no worker that knows its workflow has come. `next_at` is the instant that it
+    `status` is active; paused; orphaned: it is declared in code, but no worker has that any more, so that it does not fire;
+    unreadable: `rule` is an `UnreadableRule` to this program, which says why; or late: it should have fired a minute ago, but
+    no worker that knows its workflow has come. `next_at` is the instant that it
     fires for next, `due_at` that with its share of the jitter (None: paused). `last_at` is the instant that it has fired for
     last, `last_execution` the id of that execution. `queued` are instants that wait for that to end, `skipped` counts those
     that were left out because it had not. `declared`: in code, by ``Workflow(schedule=...)``. `version` is the oldest of the
@@ -38,7 +39,7 @@ class Schedule(msgspec.Struct, frozen=True):
     name: str
     workflow: str
     version: int
-    rule: RuleOf
+    rule: RuleOf | UnreadableRule
     status: str
     data: Any
     overlap: Overlap
@@ -61,8 +62,11 @@ class Schedule(msgspec.Struct, frozen=True):
     paused_reason: str | None = None
 
     def next_times(self, n: int = 5) -> list[datetime]:
-        """The next *n* instants that it fires for, as its rule says, paused or not; without the jitter."""
+        """The next *n* instants that it fires for, as its rule says, paused or not; without the jitter. No more than the first
+        one, if the rule cannot be read here."""
         times = [self.next_at] if self.next_at is not None else []
+        if isinstance(self.rule, UnreadableRule):
+            return times[:n]
         while times and len(times) < n and (instant := self.rule.next_after(times[-1])) is not None:
             times.append(instant)
         return times[:n]
@@ -77,14 +81,14 @@ class SchedulePage(msgspec.Struct, frozen=True):
 
 def schedule_from(row: Row, codec: Codec) -> Schedule:
     """A row of ``schedule/get``."""
-    policy = policy_of(row)
+    policy, rule = policy_of(row), rule_of(row)
     last = row["last_execution_id"]
     return Schedule(
         name=row["name"],
         workflow=row["workflow"],
         version=row["version"],
-        rule=rule_of(row),
-        status=_status_of(row),
+        rule=rule,
+        status=_status_of(row, isinstance(rule, UnreadableRule)),
         data=codec.decode(row["input"]),
         overlap=policy.overlap,
         catch_up=policy.catch_up,
@@ -107,15 +111,15 @@ def schedule_from(row: Row, codec: Codec) -> Schedule:
     )
 
 
-def rule_of(row: Row) -> RuleOf:
-    """The rule of a row. Raises `DefinitionError` for one that is not known here."""
-    return read(json.loads(row["rule"]))
+def rule_of(row: Row) -> RuleOf | UnreadableRule:
+    """The rule of a row."""
+    return read_or_tell(json.loads(row["rule"]))
 
 
 def schedules_page(rows: Sequence[Row], limit: int, codec: Codec) -> SchedulePage:
     """A page of ``schedule/list``."""
     items = [schedule_from(row, codec) for row in rows]
-    return SchedulePage(items, write_cursor(items[-1].name) if len(items) == limit else None)
+    return SchedulePage(items, write_cursor("list_schedules", items[-1].name) if len(items) == limit else None)
 
 
 def declarations(
@@ -156,10 +160,12 @@ def _declaration(definition: Definition, schedule: Scheduled, codec: Codec, payl
     return Declaration(definition.name, digest, definition.name, definition.version, schedule.rule, policy, text, tags)
 
 
-def _status_of(row: Row) -> str:
+def _status_of(row: Row, unreadable: bool) -> str:
     if row["paused"]:
         return "paused"
     if row["orphaned"]:
         return "orphaned"
+    if unreadable:
+        return "unreadable"
     late = row["due_at"] is not None and (row["now"] - row["due_at"]).total_seconds() > LATE_SECONDS
     return "late" if late else "active"

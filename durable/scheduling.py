@@ -14,7 +14,7 @@ from durable.authoring import Workflow
 from durable.errors import IdConflict, UnknownSchedule, UnknownWorkflow, UsageError
 from durable.handle import Handle
 from durable.ids import new_token, shown_id
-from durable.model.cron import RuleOf, written
+from durable.model.cron import RuleOf, UnreadableRule, written
 from durable.model.definition import Definition
 from durable.model.firing import CatchUp, Overlap, Policy
 from durable.model.names import check_name
@@ -36,7 +36,7 @@ TRIES = 20  # of a change, while the schedule fires
 class _State:
     """What of a schedule can be changed."""
 
-    rule: RuleOf
+    rule: RuleOf | UnreadableRule
     input: str
     policy: Policy
     queue: str | None
@@ -167,7 +167,8 @@ class Scheduling(Starting):
         not fired yet, it does not fire any more. What is running goes on. See `create_schedule`.
 
         Raises `UsageError` for one that is declared in code, to be changed there; `UnknownSchedule`, and what `create_schedule`
-        raises. If cancelled, it may have happened.
+        raises: `DefinitionError`, too, for one whose rule cannot be read here, unless it is given another. If cancelled, it may
+        have happened.
         """
         parts = self.parts()
         given = {"overlap": overlap, "catch_up": catch_up, "catch_up_window": catch_up_window, "jitter": jitter}
@@ -211,7 +212,8 @@ class Scheduling(Starting):
 
     async def resume_schedule(self, name: str) -> Schedule:
         """Let a schedule fire again, from now on: what it would have fired meanwhile it does not. Does nothing to one that is
-        not paused. Raises `UnknownSchedule`, and `StoreUnavailable`."""
+        not paused. Raises `UnknownSchedule`, `DefinitionError` for one whose rule cannot be read here, and
+        `StoreUnavailable`."""
         return await self._change(
             self.parts(),
             name,

@@ -163,7 +163,9 @@ def listed_from(row: Row) -> Execution:
 def page_of_executions(rows: Sequence[Row], limit: int) -> Page:
     """A page of ``execution/list``."""
     items = [listed_from(row) for row in rows]
-    return Page(items, write_cursor(items[-1].created_at, items[-1].execution_id) if len(items) == limit else None)
+    if len(items) < limit:
+        return Page(items, None)
+    return Page(items, write_cursor("list_executions", items[-1].created_at, items[-1].execution_id))
 
 
 def place_before(cursor: str | None) -> tuple[datetime | None, UUID | None]:

@@ -15,14 +15,13 @@ from durable.app import Durable
 from durable.authoring import Workflow
 from durable.cli.asking import tags_of
 from durable.cli.commands import App, AsJson, Dsn, Id, command, target
-from durable.cli.output import Exit, Problem, hint, print_json, say
+from durable.cli.output import UNITS, Exit, Problem, hint, print_json, say
 from durable.cli.target import resolve
 from durable.errors import DecodeError, ExecutionCancelled, ExecutionFailed
 from durable.handle import Handle
 from durable.request import check_priority, encode_tags
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
-_UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 DATA_HELP = "JSON; @file reads it from a file, - from the standard input. What is no JSON is taken as text."
 
@@ -61,7 +60,7 @@ def read_duration(given: str | None) -> timedelta | None:
     if not parts or "".join(number + unit for number, unit in parts) != given:
         raise Problem(f"{given!r} is no duration.", "Write it like 90s, 15m, 1h30m, 2d.")
     try:
-        return sum((timedelta(**{_UNITS[unit]: float(number)}) for number, unit in parts), timedelta())
+        return sum((UNITS[unit] * float(number) for number, unit in parts), timedelta())
     except OverflowError as error:
         raise Problem(f"{given!r:.80} is longer than can be reckoned with.", "Give at most a hundred years.") from error
 
@@ -90,13 +89,10 @@ async def start(
     tags = tags_of(tag)
     async with target(dsn, app).client() as client:
         if app is not None:
-            known = _workflow(client, workflow)
-            try:
-                typed = client.codec.decode(client.codec.encode(value), known.definition.input_type)
-            except DecodeError as error:
-                raise Problem(f"the data does not fit what {workflow!r} takes: {error}") from error
+            known = workflow_of(client, workflow)
+            given = typed(client, known, value)
             handle: Handle[Any]
-            handle = await client.start(known, typed, id=id, queue=queue, priority=priority, delay=later, tags=tags)
+            handle = await client.start(known, given, id=id, queue=queue, priority=priority, delay=later, tags=tags)
             created = handle.created
         else:
             text = client.codec.encode(value)
@@ -129,12 +125,21 @@ def _uuid(id: str) -> Any:
     return execution_uuid(id)
 
 
-def _workflow(client: Durable, name: str) -> Workflow[Any, Any]:
+def workflow_of(client: Durable, name: str) -> Workflow[Any, Any]:
+    """The newest version of a workflow of the application. Raises `Problem`."""
     found = [workflow for workflow in client.workflows if workflow.name == name]
     if not found:
         names = ", ".join(sorted({workflow.name for workflow in client.workflows})) or "none"
         raise Problem(f"this application has no workflow {name!r}.", f"It has: {names}.", Exit.NOT_FOUND)
     return max(found, key=lambda workflow: workflow.version)
+
+
+def typed(client: Durable, workflow: Workflow[Any, Any], value: Any) -> Any:
+    """Data that was typed, as the workflow takes it. Raises `Problem`."""
+    try:
+        return client.codec.decode(client.codec.encode(value), workflow.definition.input_type)
+    except DecodeError as error:
+        raise Problem(f"the data does not fit what {workflow.name!r} takes: {error}") from error
 
 
 async def _result(handle: Handle[Any], limit: timedelta | None, as_json: bool) -> Exit:

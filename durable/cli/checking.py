@@ -31,7 +31,7 @@ async def migrate_(
     as_json: AsJson = False,
 ) -> Exit:
     """Bring the schema up to what this program knows."""
-    async with target(dsn, app).database(may_create=True) as found:
+    async with target(dsn, app).database(may_create=not (check or sql)) as found:
         version, newest = await schema_version(found), migrations()[-1].version
         missing = [migration for migration in migrations() if migration.version > version]
         if version > newest:

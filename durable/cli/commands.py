@@ -8,14 +8,16 @@ import functools
 import importlib
 import inspect
 import logging
+import signal
 import sys
 from collections.abc import Callable, Coroutine
+from importlib.metadata import version
 from typing import Annotated, Any, TypeAlias
 
 import asyncpg
 import typer
 
-from durable.cli.output import Exit, Problem, complain, err
+from durable.cli.output import Declined, Exit, Problem, complain, err, hint
 from durable.cli.target import Target
 from durable.errors import (
     DefinitionError,
@@ -42,6 +44,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        sys.stdout.write(f"durable {version('durable')}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _of_all(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None: ...
+
 
 Dsn: TypeAlias = Annotated[
     str | None, typer.Option("--dsn", help="The database. Default: DURABLE_DATABASE_URL.", show_default=False)
@@ -79,19 +96,31 @@ _CURES: dict[type[Exception], str] = {
 Work: TypeAlias = Callable[..., Coroutine[Any, Any, Exit | None]]
 
 
-def command(name: str, group: typer.Typer = app, **options: Any) -> Callable[[Work], Work]:
-    """Make a coroutine function the command *name*. What it returns, or raises, becomes the exit status."""
+def command(
+    name: str, group: typer.Typer = app, *, shared: Callable[..., None] | None = None, **options: Any
+) -> Callable[[Work], Work]:
+    """Make a coroutine function the command *name*. What it returns, or raises, becomes the exit status. It takes the
+    parameters of *shared*, too, as keywords: what several commands have in common is declared once."""
 
     def declare(work: Work) -> Work:
         @functools.wraps(work)
         def wrapped(**given: Any) -> None:
             raise typer.Exit(finish(lambda: work(**given)))
 
-        wrapped.__signature__ = inspect.signature(work, eval_str=True)  # type: ignore[attr-defined]
+        wrapped.__signature__ = _signature(work, shared)  # type: ignore[attr-defined]
         group.command(name, **options)(wrapped)
         return work
 
     return declare
+
+
+def _signature(work: Work, shared: Callable[..., None] | None) -> inspect.Signature:
+    own = inspect.signature(work, eval_str=True)
+    if shared is None:
+        return own
+    common = inspect.signature(shared, eval_str=True).parameters.values()
+    named = [parameter for parameter in own.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
+    return own.replace(parameters=[*named, *common])
 
 
 def finish(work: Callable[[], Coroutine[Any, Any, Exit | None]]) -> Exit:
@@ -101,6 +130,9 @@ def finish(work: Callable[[], Coroutine[Any, Any, Exit | None]]) -> Exit:
     except Problem as problem:
         complain(problem)
         return problem.status
+    except Declined as declined:
+        hint("nothing was changed")
+        return declined.status
     except (KeyboardInterrupt, asyncio.CancelledError):
         err.print("interrupted", style="dim")
         return Exit.INTERRUPTED
@@ -144,13 +176,37 @@ def target(dsn: str | None, app: str | None = None) -> Target:
 
 
 def confirm(question: str, yes: bool) -> None:
-    """Ask, unless *yes*. Raises `Problem` when there is nobody to ask, and `typer.Abort` for a no."""
+    """Ask, unless *yes*. Raises `Problem` when there is nobody to ask, and `Declined` for whatever is not a yes.
+
+    The question goes to the standard error, so that what is printed for programs stays clean."""
     if yes:
         return
     if not sys.stdin.isatty():
-        raise Problem(f"{question} Nobody can be asked here.", "Give --yes to say so.")
-    if not typer.confirm(question):
-        raise Problem("nothing was changed.", status=Exit.NO)
+        raise Problem(
+            f"{question} Nobody can be asked here: the standard input is no terminal.", "Give --yes to say so."
+        )
+    # The loop's own handler would only note the interrupt, and have us go on reading.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        while (answer := _read_answer(question)) not in ("y", "yes"):
+            if answer in ("", "n", "no"):
+                raise Declined(Exit.NO)
+            err.print("Answer y or n.")
+    except KeyboardInterrupt:
+        err.print()
+        raise Declined(Exit.INTERRUPTED) from None
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
+def _read_answer(question: str) -> str:
+    """A line in lower case; the end of the input is an empty one."""
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    line = sys.stdin.readline()
+    if not line.endswith("\n"):
+        err.print()
+    return line.strip().lower()
 
 
 def run() -> None:

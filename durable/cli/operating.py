@@ -14,7 +14,7 @@ from durable.app import Durable
 from durable.cli.acting import DATA_HELP, read_data, read_duration
 from durable.cli.asking import WorkflowOption, tags_of
 from durable.cli.commands import App, AsJson, Cursor, Dsn, Id, PageLimit, Yes, app, command, confirm, target
-from durable.cli.output import Exit, Problem, ago, complain, hint, out, print_json, say, short, table
+from durable.cli.output import Exit, Problem, ago, complain, hint, length, out, print_json, say, short, table
 from durable.cli.target import resolve
 from durable.doctor import counted
 
@@ -89,18 +89,20 @@ class Bulk:
 
     async def act(
         self,
-        given: dict[str, Any],
         ids: list[str] | None,
         *,
-        dsn: str | None,
-        app: str | None,
+        reason: str | None,
+        by: str | None,
         yes: bool,
         dry_run: bool,
+        dsn: str | None,
+        app: str | None,
         as_json: bool,
+        **filters: Any,
     ) -> Exit:
-        """Do it to *ids*, or to all that fit what was *given*."""
-        reason, by = given["reason"], who(given["by"])
-        which = self._which(given, by)
+        """Do it to *ids*, or to all that fit the *filters*."""
+        by = who(by)
+        which = self._which(filters, reason, by)
         if bool(ids) == bool(which.keys() - {"reason", "by", "limit"}):
             raise Problem(
                 f"say which executions to {self.verb}.",
@@ -111,7 +113,7 @@ class Bulk:
                 return await self._few(client, ids, reason, by, yes=yes, dry_run=dry_run, as_json=as_json)
             return await self._all(client, which, yes=yes, dry_run=dry_run, as_json=as_json)
 
-    def _which(self, given: dict[str, Any], by: str | None) -> Which:
+    def _which(self, given: dict[str, Any], reason: str | None, by: str | None) -> Which:
         which: Which = {
             "workflow": given["workflow"],
             "status": given["status"] or None,
@@ -120,7 +122,7 @@ class Bulk:
             "created_before": read_instant(given["created_before"]),
             "created_after": read_instant(given["created_after"]),
             "limit": given["limit"],
-            "reason": given["reason"],
+            "reason": reason,
             "by": by,
         }
         return Which(**{name: value for name, value in which.items() if value is not None})  # type: ignore[typeddict-item]
@@ -209,10 +211,8 @@ RETRYING = Bulk(
 )
 
 
-@command("cancel")
-async def cancel(
+def _bulk(
     ids: Ids = None,
-    compensate: Annotated[bool, typer.Option("--compensate", help="Undo what was done.")] = False,
     workflow: WorkflowOption = None,
     status: StatusOption = None,
     tag: TagOption = None,
@@ -227,75 +227,34 @@ async def cancel(
     dsn: Dsn = None,
     app: App = None,
     as_json: AsJson = False,
+) -> None:
+    """What the acts on one or many executions take."""
+
+
+@command("cancel", shared=_bulk)
+async def cancel(
+    compensate: Annotated[bool, typer.Option("--compensate", help="Undo what was done.")] = False, **given: Any
 ) -> Exit:
     """Cancel executions, and their children. Nothing is undone without --compensate."""
-    return await _cancelling(compensate).act(locals(), ids, dsn=dsn, app=app, yes=yes, dry_run=dry_run, as_json=as_json)
+    return await _cancelling(compensate).act(**given)
 
 
-@command("retry")
-async def retry(
-    ids: Ids = None,
-    workflow: WorkflowOption = None,
-    status: StatusOption = None,
-    tag: TagOption = None,
-    queue: QueueOption = None,
-    created_before: Before = None,
-    created_after: After = None,
-    limit: Limit = None,
-    dry_run: DryRun = False,
-    reason: Reason = None,
-    by: By = None,
-    yes: Yes = False,
-    dsn: Dsn = None,
-    app: App = None,
-    as_json: AsJson = False,
-) -> Exit:
+@command("retry", shared=_bulk)
+async def retry(**given: Any) -> Exit:
     """Retry executions that have failed, in place, from the step that failed."""
-    return await RETRYING.act(locals(), ids, dsn=dsn, app=app, yes=yes, dry_run=dry_run, as_json=as_json)
+    return await RETRYING.act(**given)
 
 
-@command("pause")
-async def pause(
-    ids: Ids = None,
-    workflow: WorkflowOption = None,
-    status: StatusOption = None,
-    tag: TagOption = None,
-    queue: QueueOption = None,
-    created_before: Before = None,
-    created_after: After = None,
-    limit: Limit = None,
-    dry_run: DryRun = False,
-    reason: Reason = None,
-    by: By = None,
-    yes: Yes = False,
-    dsn: Dsn = None,
-    app: App = None,
-    as_json: AsJson = False,
-) -> Exit:
+@command("pause", shared=_bulk)
+async def pause(**given: Any) -> Exit:
     """Pause executions: running attempts finish, nothing new begins, what is sent is kept."""
-    return await PAUSING.act(locals(), ids, dsn=dsn, app=app, yes=yes, dry_run=dry_run, as_json=as_json)
+    return await PAUSING.act(**given)
 
 
-@command("resume")
-async def resume(
-    ids: Ids = None,
-    workflow: WorkflowOption = None,
-    status: StatusOption = None,
-    tag: TagOption = None,
-    queue: QueueOption = None,
-    created_before: Before = None,
-    created_after: After = None,
-    limit: Limit = None,
-    dry_run: DryRun = False,
-    reason: Reason = None,
-    by: By = None,
-    yes: Yes = False,
-    dsn: Dsn = None,
-    app: App = None,
-    as_json: AsJson = False,
-) -> Exit:
+@command("resume", shared=_bulk)
+async def resume(**given: Any) -> Exit:
     """Let executions go on that were paused."""
-    return await RESUMING.act(locals(), ids, dsn=dsn, app=app, yes=yes, dry_run=dry_run, as_json=as_json)
+    return await RESUMING.act(**given)
 
 
 @command("fork")
@@ -363,8 +322,7 @@ async def acts(
 async def cleanup(
     dry_run: DryRun = False, yes: Yes = False, dsn: Dsn = None, app: App = None, as_json: AsJson = False
 ) -> None:
-    """Delete what was kept for long enough, as the retention of your workflows says. Needs your code; workers do it by
-    themselves."""
+    """Delete now what was kept for long enough, as workers do by themselves. Needs your code, which says how long."""
     async with target(dsn, app).client(with_code=True) as client:
         if not dry_run:
             confirm("Delete what has ended and was kept for long enough?", yes)
@@ -397,7 +355,7 @@ async def list_queues(dsn: Dsn = None, app: App = None, as_json: AsJson = False)
     for queue in found:
         limits = [
             f"{queue.global_concurrency} at once" if queue.global_concurrency is not None else "",
-            f"{queue.rate.count} in {queue.rate.per}" if queue.rate is not None else "",
+            f"{queue.rate.count} in {length(queue.rate.per)}" if queue.rate is not None else "",
             f"{queue.per_key} for each key" if queue.per_key is not None else "",
             f"{queue.max_depth} ready" if queue.max_depth is not None else "",
         ]
@@ -418,8 +376,11 @@ async def pause_queue(
 ) -> None:
     """Have nothing of a queue taken up any more; what runs goes on."""
     async with target(dsn, app).client() as client:
+        known = any(queue.name == name for queue in await client.list_queues())
         changed = await client.pause_queue(name, reason, by=who(by))
     _tell_queue(name, "paused", changed, as_json)
+    if not known:
+        hint(f"nothing was ever started in {name}, and no engine has declared it: is that its name?")
 
 
 @command("resume", queues)

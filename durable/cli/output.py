@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import IntEnum
 from typing import Any
 
@@ -43,6 +43,21 @@ class Problem(Exception):
         self.status = status
 
 
+class Declined(Exception):
+    """Somebody was asked whether it is to be done, and did not say yes."""
+
+    def __init__(self, status: Exit) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+UNITS = {
+    "d": timedelta(days=1),
+    "h": timedelta(hours=1),
+    "m": timedelta(minutes=1),
+    "s": timedelta(seconds=1),
+    "ms": timedelta(milliseconds=1),
+}
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # what a terminal obeys, but for tab and newline
 
 
@@ -148,6 +163,15 @@ def ago(at: datetime | None) -> str:
         return ""
     seconds = (datetime.now(at.tzinfo) - at).total_seconds()
     return f"{duration(seconds)} ago" if seconds >= 0 else f"in {duration(-seconds)}"
+
+
+def length(of: timedelta) -> str:
+    """A duration as it is typed, whole: 1h30m."""
+    left, parts = of, list[str]()
+    for name, unit in UNITS.items():
+        count, left = divmod(left, unit)
+        parts += [f"{count}{name}"] if count else []
+    return "".join(parts) or "0s"
 
 
 def took(began: datetime, ended: datetime | None) -> str:

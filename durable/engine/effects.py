@@ -124,14 +124,15 @@ class Effects:
             await self._sleep(taken, lambda: self.run.journal.seconds_until(when))
 
     async def _sleep(self, key: str, seconds: Callable[[], Coroutine[Any, Any, float]]) -> None:
-        for record in self.recorded(key)[0]:
-            await self._pause(record)
-            return
-        with self.rest.at_work():
-            delay = max(await seconds(), 0.0)
-            record = Record(self.take_seq(), self._path, "waiting", self._attempt, delay=delay, key=key)
-            await self.write(record)
+        record = next(iter(self.recorded(key)[0]), None)
+        if record is None:
+            with self.rest.at_work():
+                delay = max(await seconds(), 0.0)
+                record = Record(self.take_seq(), self._path, "waiting", self._attempt, delay=delay, key=key)
+                await self.write(record)
         await self._pause(record)
+        if (tracer := self.run.runner.tracer) is not None:
+            tracer.slept(self.run.subject.execution_id, record)
 
     async def _pause(self, record: Record) -> None:
         """Wait until what *record* promises is due."""

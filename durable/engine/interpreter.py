@@ -442,8 +442,11 @@ class Interpreter:
                 self.subject.history.add(record)
                 if record.consumes:
                     self.journal.inbox.consumed(record.consumes)
-                if record.key is not None and record.delay is not None:
-                    self.dues[record.seq] = self.loop.time() + record.delay
+                if record.key is not None:
+                    if record.delay is not None:
+                        self.dues[record.seq] = self.loop.time() + record.delay
+                    if self.runner.tracer is not None:
+                        self.runner.tracer.recorded(self.subject.execution_id, record)
             self.subject.crashes = 0
             if self.subject.history.open and any(record.key is None for record in records):
                 await self._take_back()

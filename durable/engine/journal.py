@@ -157,16 +157,17 @@ class History:
     """Everything recorded in one execution, by path. `failing` says that it has failed and is being ended; `pinned` is the
     data that compensations will need, by the numbers of the records that hold it; `open` are the waits that have asked
     people, begun a child, or listen for what is in events, and have no answer, by path and key. `begun_afresh` is the record
-    that it was, whose number of times is its `life`. `forked` is what nodes are given, by path, in place of the data that
-    comes to them."""
+    that it was, whose number of times is its `life`. `retries` is how often somebody had it retried. `forked` is what nodes are
+    given, by path, in place of the data that comes to them."""
 
-    __slots__ = ("_inside", "begun_afresh", "by_path", "failing", "forked", "next_seq", "open", "pinned")
+    __slots__ = ("_inside", "begun_afresh", "by_path", "failing", "forked", "next_seq", "open", "pinned", "retries")
 
     def __init__(self, records: Sequence[Record] = ()) -> None:
         self.by_path: dict[str, Past] = {}
         self.failing: Record | None = None
         self.begun_afresh: Record | None = None
         self.forked: dict[str, Record] | None = None
+        self.retries = 0
         self.next_seq = 1
         self.pinned: dict[int, str] = {}
         self.open: dict[tuple[str, str], Record] = {}
@@ -198,6 +199,7 @@ class History:
                 self.forked = {**(self.forked or {}), record.target: record}
             return
         if record.kind == "retried":
+            self.retries += 1
             self._forgive()
             return
         past = self.by_path.get(record.path)

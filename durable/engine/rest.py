@@ -56,7 +56,7 @@ class Rest:
         self.stopped_by: Exception | None = None  # why the body was ended otherwise: not its own doing
         self._body = body
         self._loop = body.run.loop
-        self._pauses: set[Pause] = set()
+        self._pauses: dict[Pause, None] = {}  # in the order in which they began
         self._limit_left = 0.0
         self._busy = 0  # effects that are being done or recorded
         self._turns = 0  # of the loop, until it is looked whether the body only waits
@@ -114,12 +114,12 @@ class Rest:
         pause = Pause(due, self._loop.create_future(), wanted)
         if wanted is not None:
             wanted.given = functools.partial(self._over, pause)
-        self._pauses.add(pause)
+        self._pauses[pause] = None
         self._look_soon()
         try:
             await pause.over
         finally:
-            self._pauses.discard(pause)
+            self._pauses.pop(pause, None)
             if pause.timer is not None:
                 pause.timer.cancel()
             self._wake()  # whatever has ended this wait, the body goes on, or comes to its end

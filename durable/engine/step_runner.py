@@ -14,7 +14,7 @@ import inspect
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from anyio import CapacityLimiter, to_process
 
@@ -24,6 +24,9 @@ from durable.engine.context import CURRENT, Context
 from durable.errors import DecodeError, EncodeError, Interruption, NonRetryable, StepTimeout
 from durable.model.definition import UNANNOTATED, Decision, Rule, Signature, Step
 from durable.model.results import Goto
+
+if TYPE_CHECKING:
+    from durable.engine.journal import Record
 
 Item: TypeAlias = tuple[str, int]
 """An item of a foreach, as JSON text, and its index."""
@@ -65,7 +68,7 @@ class Meter(Protocol):
 
 
 class Tracer(Protocol):
-    """Who makes spans of attempts."""
+    """Who makes spans of attempts and waits."""
 
     def begin(self, context: Context) -> Any:
         """An attempt begins."""
@@ -77,6 +80,14 @@ class Tracer(Protocol):
 
     def end(self, span: Any, error: BaseException | None) -> None:
         """The attempt has ended."""
+        ...
+
+    def recorded(self, execution_id: str, record: Record) -> None:
+        """An effect of a body was recorded: a wait has begun, or ended."""
+        ...
+
+    def slept(self, execution_id: str, record: Record) -> None:
+        """A body goes on after a sleep, which *record* has promised: for the first time, or once more."""
         ...
 
 

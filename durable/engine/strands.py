@@ -61,15 +61,15 @@ class Activity:
 
     def __init__(self) -> None:
         self._busy = 1
-        self._waiting: set[Callable[[], None]] = set()
+        self._waiting: dict[Callable[[], None], None] = {}  # in the order in which they began to wait
 
     def rest(self, let_go: Callable[[], None] | None = None) -> None:
         """A strand is busy no more. If it only waits, *let_go* tells it to end once all others do so, too, or have ended."""
         if let_go is not None:
-            self._waiting.add(let_go)
+            self._waiting[let_go] = None
         self._busy -= 1
         if not self._busy:
-            waiting, self._waiting = self._waiting, set()
+            waiting, self._waiting = self._waiting, {}
             for end in waiting:
                 self._busy += 1
                 end()
@@ -77,7 +77,7 @@ class Activity:
     def wake(self, let_go: Callable[[], None]) -> None:
         """A strand that waits is busy again, unless it was told to end: then it is already."""
         if let_go in self._waiting:
-            self._waiting.discard(let_go)
+            del self._waiting[let_go]
             self._busy += 1
 
     async def sleep(self, pause: Coroutine[Any, Any, None], seconds: float) -> float | None:

@@ -6,6 +6,7 @@ What croniter would read as something else than was meant is refused here, when 
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -165,12 +166,28 @@ class Every(_Instants):
         return EPOCH + self.offset + number * self.interval
 
 
+@dataclass(frozen=True, slots=True)
+class UnreadableRule(_Instants):
+    """The rule of a stored schedule that this program cannot read, because its time zone is not known on this host or because a
+    newer version of durable has written it; others may know it. `problem` says why, `text` is what is stored. To ask it for
+    instants raises `DefinitionError`."""
+
+    text: str
+    problem: str
+
+    def next_after(self, instant: datetime) -> datetime | None:
+        """Raises `DefinitionError`."""
+        raise DefinitionError(self.problem)
+
+
 RuleOf: TypeAlias = Cron | Every
 """What says when a schedule fires."""
 
 
 def check_rule(rule: Any, where: str) -> RuleOf:
     """Return *rule*, or raise `DefinitionError`."""
+    if isinstance(rule, UnreadableRule):
+        raise DefinitionError(f"{where}: its rule cannot be read here: {rule.problem}")
     if not isinstance(rule, Cron | Every):
         raise DefinitionError(
             f'{where}: {rule!r} is no rule. Give Cron("0 9 * * *", timezone="Europe/Paris") or Every(minutes(15)).'
@@ -178,8 +195,10 @@ def check_rule(rule: Any, where: str) -> RuleOf:
     return rule
 
 
-def written(rule: RuleOf) -> dict[str, Any]:
+def written(rule: RuleOf | UnreadableRule) -> dict[str, Any]:
     """A rule as it is stored."""
+    if isinstance(rule, UnreadableRule):
+        return cast("dict[str, Any]", json.loads(rule.text))
     if isinstance(rule, Cron):
         return {"cron": rule.expression, "timezone": rule.timezone}
     return {"every": rule.interval / _MICROSECOND, "offset": rule.offset / _MICROSECOND}
@@ -187,11 +206,25 @@ def written(rule: RuleOf) -> dict[str, Any]:
 
 def read(stored: dict[str, Any]) -> RuleOf:
     """The other way round. Raises `DefinitionError` for one that is not known here, such as a new time zone."""
-    if "cron" in stored:
-        return Cron(stored["cron"], stored["timezone"])
-    if "every" in stored:
-        return Every(stored["every"] * _MICROSECOND, stored["offset"] * _MICROSECOND)
-    raise DefinitionError(f"{stored!r} is no rule that this version of durable knows.")
+    try:
+        match stored:
+            case {"cron": expression, "timezone": timezone, **more} if not more:
+                return Cron(expression, timezone)
+            case {"every": interval, "offset": offset, **more} if not more:
+                return Every(interval * _MICROSECOND, offset * _MICROSECOND)
+            case _:
+                pass
+    except (AttributeError, OverflowError, TypeError):  # a value of another kind than we would have written
+        pass
+    raise DefinitionError(f"{stored!r} is no rule that this version of durable knows. Use the version that wrote it.")
+
+
+def read_or_tell(stored: dict[str, Any]) -> RuleOf | UnreadableRule:
+    """The same for whoever only shows it, or leaves it as it is."""
+    try:
+        return read(stored)
+    except DefinitionError as error:
+        return UnreadableRule(json.dumps(stored), str(error))
 
 
 def _zone(rule: Cron) -> ZoneInfo:

@@ -31,6 +31,7 @@ class Status(StrEnum):
 
 ENDED = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.COMPENSATED, Status.COMPENSATION_FAILED})
 LIVE = frozenset(Status) - ENDED
+FAILED = (Status.FAILED, Status.COMPENSATED, Status.COMPENSATION_FAILED)
 
 
 class Change(StrEnum):

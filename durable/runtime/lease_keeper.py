@@ -115,10 +115,13 @@ class LeaseKeeper:
                     self._succeeding_since = None
                     log_lost("lease keeper", attempt, error)
                     pause = min(pause, RETRY_SECONDS)
-                # In a thread of its own, blocking is fine: nothing else runs on this loop.
-                self._stop.wait(pause)
+                await self._pause(pause)
         finally:
             await link.close()
+
+    async def _pause(self, seconds: float) -> None:
+        # In a thread of its own, blocking is fine: nothing else runs on this loop.
+        self._stop.wait(seconds)
 
     async def _register(self, link: Link) -> bool:
         sent = time.monotonic()

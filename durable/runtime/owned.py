@@ -29,6 +29,7 @@ from durable.store.group_commit import GroupCommit, Write
 
 if TYPE_CHECKING:
     from durable.runtime.supervisor import Supervisor
+    from durable.telemetry.tracing import Stay
 
 _encode = msgspec.json.Encoder().encode
 
@@ -230,6 +231,7 @@ class Owned:
         "paused",
         "queue",
         "started",
+        "stay",
         "streamed",
         "subject",
         "supervisor",
@@ -266,6 +268,7 @@ class Owned:
         self.parent_id = parent_id
         self.called = called
         self.streamed: deque[Write] = deque()  # what was told and may not be durable yet
+        self.stay: Stay | None = None  # its span, where there are traces
         self.suspect = False
         self.paused = False  # nothing new may begin; what runs comes to its end
         self.started = False

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
 from durable.runtime.alarm import Alarm
+from durable.runtime.hooks import call_within
 from durable.store.connection import Link, Row
 from durable.store.queries import load
-
-log = logging.getLogger("durable.runtime")
 
 ROWS = 10  # what was taken and not told of is lost with the worker
 HOOK_SECONDS = 60.0  # one that hangs must not end all reminding
@@ -34,11 +32,8 @@ class Reminder:
         self._alarm.consider(delay)
 
     async def _remind_of(self, row: Row) -> None:
-        try:
-            async with asyncio.timeout(HOOK_SECONDS):
-                await self._remind(row)
-        except Exception:
-            log.exception("the reminder of %r of execution %s has failed", row["name"], row["execution_id"])
+        what = f"on_reminder of {row['name']!r} of execution {row['execution_id']}"
+        await call_within(HOOK_SECONDS, self._remind, row, what)
 
     async def run(self) -> None:
         """Remind until cancelled."""

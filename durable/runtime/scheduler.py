@@ -73,11 +73,11 @@ def newest_of(definitions: Mapping[tuple[str, int], Definition]) -> dict[str, De
 
 @dataclass(frozen=True, slots=True)
 class _Firing:
-    """A schedule with what is to be done about it."""
+    """A schedule with what is to be done about it, and the rows of the executions that it starts."""
 
     row: Row
     plan: Plan
-    now: datetime
+    starts: list[tuple[Any, ...]]
 
 
 class Scheduler:
@@ -162,8 +162,9 @@ class Scheduler:
         firings: list[_Firing] = []
         for row in rows:
             try:
-                firings.append(_Firing(row, plan(_standing(row), row["now"]), row["now"]))
-            except Exception as error:  # a rule that is not known here: others may know it
+                made = plan(_standing(row), row["now"])
+                firings.append(_Firing(row, made, [self._start(row, instant) for instant in made.started]))
+            except Exception as error:  # a rule that is not known here, or a codec that fails: others may do better
                 self._set_aside(row["name"], error, BROKEN_SECONDS)
         return sorted(firings, key=lambda firing: firing.row["name"].encode())
 
@@ -192,14 +193,14 @@ class Scheduler:
                 return
 
     def _arguments(self, firings: Sequence[_Firing]) -> list[Any]:
-        starts = [self._start(firing.row, instant) for firing in firings for instant in firing.plan.started]
+        starts = [start for firing in firings for start in firing.starts]
         plans = [
             (
                 firing.row["name"],
                 firing.row["revision"],
                 firing.plan.next_at,
                 firing.plan.due_at,
-                max(firing.row["handled_at"], firing.now),
+                max(firing.row["handled_at"], firing.row["now"]),
                 "{" + ",".join(f'"{instant.isoformat()}"' for instant in firing.plan.queued) + "}",
                 firing.plan.skipped,
                 firing.plan.cancelled,

@@ -52,8 +52,9 @@ from durable.store.connection import AGAIN, LOST, Link, Row
 from durable.store.executions import births
 from durable.store.group_commit import GroupCommit
 from durable.store.queries import load
+from durable.telemetry.catalogue import Labels
 from durable.telemetry.meter import Meter
-from durable.telemetry.tracing import Tracing
+from durable.telemetry.tracing import Tracing, Waits, waits_of
 
 log = logging.getLogger("durable.runtime")
 
@@ -187,7 +188,6 @@ class Supervisor:
             ("scheduler", self.scheduler.run),
             ("lease watch", self._standing.watch),
             ("janitor", self._janitor.run),
-            ("hooks", self._hooks.run),
         ]
         if self._reminder is not None:
             loops.append(("reminder", self._reminder.run))
@@ -394,8 +394,10 @@ class Supervisor:
         parent_id: UUID | None = None,
         *,
         called: bool = False,
+        waits: Waits | None = None,
     ) -> None:
-        """Run an execution that was claimed under *token*; its slot was reserved. *shape*: what it was begun under."""
+        """Run an execution that was claimed under *token*; its slot was reserved. *shape*: what it was begun under. *waits* are
+        those that it brings along, for traces."""
         owned = Owned(
             self,
             self._writes,
@@ -416,8 +418,7 @@ class Supervisor:
             owned.deadline = self._loop.call_later(max(deadline_in, 0.0), owned.interrupt, Interrupted.DEADLINE)
         self._owned[execution_id] = owned
         if self._tracing is not None:
-            shown, workflow = subject.execution_id, subject.workflow
-            self._tracing.arrived(execution_id, shown, workflow, subject.tags, queue, self.worker_id)
+            owned.stay = self._tracing.arrived(execution_id, subject, queue, self.worker_id, waits or {})
         owned.task = self._loop.create_task(self._run(owned))
         # Not at the end of `_run`: a task that is cancelled before it has run never gets there.
         owned.task.add_done_callback(functools.partial(self._left, owned))
@@ -429,7 +430,10 @@ class Supervisor:
         if not self.can_use(epoch):
             self.unreserve(row["queue"])
             return
-        self._meter.count("durable_executions_claimed_total", (("queue", row["queue"]),))
+        queue: Labels = (("queue", row["queue"]),)
+        self._meter.count("durable_executions_claimed_total", queue)
+        if row["waited"] is not None:
+            self._meter.observe("durable_ready_seconds", queue, row["waited"])
         history = History([record_from(r) for r in past.journal])
         code = self._codes[row["shape_id"]]
         deadline_in: float | None = row["deadline_in"]
@@ -460,6 +464,7 @@ class Supervisor:
             inbox,
             row["parent_id"],
             called=row["called"],
+            waits=None if self._tracing is None else waits_of(past.journal, row["ready_at"]),
         )
 
     async def _hold(self, row: Row, token: UUID, definition: Definition, reason: str) -> None:
@@ -570,8 +575,8 @@ class Supervisor:
             owned.suspect = False
             self.cleared()
         self.unreserve(owned.queue)
-        if self._tracing is not None:
-            self._tracing.left(owned.subject.execution_id)
+        if self._tracing is not None and owned.stay is not None:
+            self._tracing.left(owned.subject.execution_id, owned.stay)
         lane = self._lanes[owned.queue]
         if lane.limited and (lane.others or lane.backlog):
             self._listener.send(READY, owned.queue)  # it may be another worker's turn
@@ -668,7 +673,7 @@ class Supervisor:
     async def fetch_end(self, execution_id: UUID) -> Row | None:
         """How an execution has ended; None while it has not."""
         rows = await self._link.fetch_surely(load("execution/results"), [execution_id])
-        return rows[0] if rows else None
+        return rows[0] if rows and rows[0]["ended"] else None
 
     async def release_stray(self, execution_id: UUID, token: UUID) -> None:
         """Give back a claim of ours that nobody here knows."""

@@ -41,7 +41,6 @@ class Waiter:
         self._users: dict[UUID, int] = {}
         self._unwatched: set[UUID] = set()
         self._told: set[UUID] = set()
-        self._missing: set[UUID] = set()  # neither to be watched nor ended when they were looked for last
         self._wake = asyncio.Event()
 
     async def wait(self, execution_id: UUID) -> Ended:
@@ -129,14 +128,12 @@ class Waiter:
     async def _fetch_results(self, told: set[UUID], unwatched: set[UUID]) -> None:
         rows = await self._link.fetch_surely(load("execution/results"), list(told))
         for row in rows:
-            self.ended(row["execution_id"], Ended(row["status"], row["result"], row["error"], row["reason"]))
-            told.discard(row["execution_id"])
-        # Neither to be watched nor ended, twice: there is none. Once, it may have been retried in between. A mere message about
-        # it proves nothing: it may be that of the end before a retry.
-        missing = told & unwatched
-        self._missing, again = missing - self._missing, self._missing & missing
-        self._unwatched |= self._missing
-        for execution_id in again:
+            if row["ended"]:
+                self.ended(row["execution_id"], Ended(row["status"], row["result"], row["error"], row["reason"]))
+        # One that was retried between the two looks is watched anew. A mere message about one that goes on may be that of the
+        # end before a retry.
+        self._unwatched |= {row["execution_id"] for row in rows if not row["ended"]} & unwatched
+        for execution_id in unwatched - {row["execution_id"] for row in rows}:
             future = self._futures.get(execution_id)
             if future is not None and not future.done():
                 future.set_exception(UnknownExecution(f"there is no execution {execution_id}"))

@@ -195,7 +195,7 @@ class Executions:
             async with self._transaction(connection):
                 if await connection.fetchrow(load("execution/lock").sql, execution_id) is None:
                     return None
-                await connection.fetch(load(first).sql, execution_id, *((operation,) if kind == "pause" else ()))
+                await connection.fetch(load(first).sql, execution_id, operation)
                 return await connection.fetchrow(load(second).sql, execution_id, operation, by, reason)
 
         return await self._surely(act)

@@ -147,9 +147,7 @@ class GroupCommit:
         """
         return self.submit(kind, execution_id, row, size).done
 
-    def submit(
-        self, kind: Kind, execution_id: UUID, row: tuple[Any, ...], size: int = 0, strand: object = None
-    ) -> Write:
+    def submit(self, kind: Kind, execution_id: UUID, row: tuple[Any, ...], size: int = 0, strand: str = "") -> Write:
         """The same, for who has to know the answer even if the wait for it is cancelled: see `Write.settled`. Writes of one
         *strand* of an execution use the same lane; those of different ones need not."""
         if kind.lane == "apart":

@@ -1,36 +1,23 @@
-"""Counting what happens in this process, cheaply, and writing it as Prometheus reads it."""
+"""Counting what happens in this process, cheaply."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from durable.telemetry.catalogue import Labels, Sample
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)  # seconds
+SERIES_MAX = 1_000  # sets of labels of one figure
+OTHER = "other"
 
-HELP = {
-    "durable_executions_started_total": ("counter", "Executions started by this process."),
-    "durable_executions_ended_total": ("counter", "Executions whose end this process has written, by status."),
-    "durable_executions_claimed_total": ("counter", "Times that this worker has taken an execution up."),
-    "durable_step_seconds": ("histogram", "How long attempts of steps ran here, by outcome."),
-    "durable_writes_total": ("counter", "Rows that this process has written through the group commit."),
-    "durable_flushes_total": ("counter", "Statements that they were written with."),
-    "durable_workers_lost_total": ("counter", "Dead workers that this worker has buried."),
-    "durable_slots": ("gauge", "Executions that this worker runs at most, by queue."),
-    "durable_slots_used": ("gauge", "Executions that this worker runs now, by queue."),
-    "durable_queue_ready": ("gauge", "Executions that are ready and wait for a slot, in all the database."),
-    "durable_queue_held": ("gauge", "Executions that are held: paused, or their code is missing."),
-    "durable_queue_running": ("gauge", "Executions that workers run, in all the database."),
-    "durable_queue_oldest_seconds": ("gauge", "For how long the oldest of what is ready has been so."),
-    "durable_queue_paused": ("gauge", "1 while the queue is paused."),
-    "durable_workers": ("gauge", "Workers whose lease holds."),
-    "durable_waiting": ("gauge", "Executions that sleep: until a time, an event, an answer."),
-    "durable_up": ("gauge", "1 while PostgreSQL answers this process."),
-}
-
-Labels = tuple[tuple[str, str], ...]
+T = TypeVar("T")
 
 
-class _Histogram:
+class Histogram:
+    """How often something took how long: `counts` by the upper bounds in `BUCKETS`, the last of what took longer."""
+
     __slots__ = ("counts", "sum")
 
     def __init__(self) -> None:
@@ -39,62 +26,55 @@ class _Histogram:
 
 
 class Meter:
-    """The counters of one engine. Used on its loop alone."""
+    """The counters and histograms of one engine. Counts on its loop alone; may be read in any thread.
 
-    __slots__ = ("_counters", "_steps")
+    A figure has at most a thousand sets of labels: what would be more is counted under the label `other`. *also* is told of
+    each value of a histogram as well, for an exporter that keeps its own.
+    """
+
+    __slots__ = ("_counters", "_histograms", "also")
 
     def __init__(self) -> None:
-        self._counters: dict[tuple[str, Labels], float] = {}
-        self._steps: dict[tuple[str, str, str], _Histogram] = {}
+        self._counters: dict[str, dict[Labels, float]] = {}
+        self._histograms: dict[str, dict[Labels, Histogram]] = {}
+        self.also: Callable[[str, Labels, float], None] | None = None
 
     def count(self, name: str, labels: Labels = (), by: float = 1) -> None:
         """Add to a counter."""
-        key = name, labels
-        self._counters[key] = self._counters.get(key, 0) + by
+        series = self._counters.setdefault(name, {})
+        labels = _bounded(series, labels)
+        series[labels] = series.get(labels, 0) + by
+
+    def observe(self, name: str, labels: Labels, seconds: float) -> None:
+        """Something took so long."""
+        series = self._histograms.setdefault(name, {})
+        labels = _bounded(series, labels)
+        found = series.get(labels)
+        if found is None:
+            found = series[labels] = Histogram()
+        found.counts[bisect_left(BUCKETS, seconds)] += 1
+        found.sum += seconds
+        if self.also is not None:
+            self.also(name, labels, seconds)
 
     def attempted(self, workflow: str, step: str, outcome: str, seconds: float) -> None:
         """An attempt of a step has ended so."""
-        found = self._steps.get((workflow, step, outcome))
-        if found is None:
-            found = self._steps[workflow, step, outcome] = _Histogram()
-        found.counts[bisect_left(BUCKETS, seconds)] += 1
-        found.sum += seconds
+        self.observe("durable_step_seconds", (("workflow", workflow), ("step", step), ("outcome", outcome)), seconds)
 
-    def samples(self) -> Iterator[tuple[str, Labels, float]]:
+    def counters(self) -> Iterator[Sample]:
         """All that was counted."""
-        for (name, labels), value in self._counters.items():
-            yield name, labels, value
-        for (workflow, step, outcome), histogram in self._steps.items():
-            labels = ("workflow", workflow), ("step", step), ("outcome", outcome)
-            total = 0
-            for bound, count in zip((*BUCKETS, float("inf")), histogram.counts, strict=True):
-                total += count
-                yield "durable_step_seconds_bucket", (*labels, ("le", _number(bound))), total
-            yield "durable_step_seconds_sum", labels, histogram.sum
-            yield "durable_step_seconds_count", labels, total
+        for name, series in self._counters.copy().items():
+            for labels, value in series.copy().items():
+                yield name, labels, value
+
+    def histograms(self) -> Iterator[tuple[str, Labels, Histogram]]:
+        """All that was observed."""
+        for name, series in self._histograms.copy().items():
+            for labels, histogram in series.copy().items():
+                yield name, labels, histogram
 
 
-def written(samples: Iterable[tuple[str, Labels, float]]) -> str:
-    """Samples in the text format of Prometheus (version 0.0.4)."""
-    families: dict[str, list[str]] = {}
-    for name, labels, value in samples:
-        family = name
-        if family not in HELP:
-            family = name.rpartition("_")[0]
-        shown = ",".join(f'{label}="{_escaped(text)}"' for label, text in labels)
-        families.setdefault(family, []).append(
-            f"{name}{{{shown}}} {_number(value)}" if shown else f"{name} {_number(value)}"
-        )
-    lines: list[str] = []
-    for family, (kind, text) in HELP.items():
-        if family in families:
-            lines += [f"# HELP {family} {text}", f"# TYPE {family} {kind}", *families[family]]
-    return "\n".join(lines) + "\n"
-
-
-def _number(value: float) -> str:
-    return "+Inf" if value == float("inf") else repr(float(value)) if value % 1 else str(int(value))
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
+def _bounded(series: dict[Labels, T], labels: Labels) -> Labels:
+    if labels in series or len(series) < SERIES_MAX:
+        return labels
+    return tuple((label, OTHER) for label, _ in labels)

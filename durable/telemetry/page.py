@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from durable.errors import DurableError
-from durable.telemetry.meter import Labels, written
+from durable.telemetry.figures import ANSWER_SECONDS
+from durable.telemetry.prometheus import written
 
 if TYPE_CHECKING:
     from durable.parts import Parts
-
-FRESH = 5.0  # seconds for which what the database said of its queues is said again
-ANSWER_SECONDS = 2.0
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -58,8 +55,6 @@ class Page:
 
     def __init__(self, parts: Callable[[], Parts]) -> None:
         self._parts = parts
-        self._known: list[tuple[str, Labels, float]] = []
-        self._asked_at = float("-inf")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -82,43 +77,6 @@ class Page:
 
     async def text(self) -> str:
         """The metrics as Prometheus reads them: of this process, and of the database's queues, asked for every few seconds."""
-        parts = self._parts()
-        if time.monotonic() - self._asked_at > FRESH:
-            self._asked_at = time.monotonic()
-            try:
-                async with asyncio.timeout(ANSWER_SECONDS):
-                    self._known = [("durable_up", (), 1.0), *await _of_the_database(parts)]
-            except (TimeoutError, DurableError):
-                self._known = [("durable_up", (), 0.0)]
-        rows, flushes = parts.commit.written
-        own: list[tuple[str, Labels, float]] = [
-            ("durable_writes_total", (), rows),
-            ("durable_flushes_total", (), flushes),
-        ]
-        if parts.supervisor is not None:
-            own += _of_lanes(parts)
-        return written([*parts.meter.samples(), *own, *self._known])
-
-
-def _of_lanes(parts: Parts) -> Iterator[tuple[str, Labels, float]]:
-    assert parts.supervisor is not None
-    for queue, most, used in parts.supervisor.slots():
-        yield "durable_slots", (("queue", queue),), most
-        yield "durable_slots_used", (("queue", queue),), used
-
-
-async def _of_the_database(parts: Parts) -> list[tuple[str, Labels, float]]:
-    samples: list[tuple[str, Labels, float]] = []
-    for row in await parts.executions.fetch("queue/list"):
-        label: Labels = (("queue", row["queue"]),)
-        samples += [
-            ("durable_queue_ready", label, row["ready"]),
-            ("durable_queue_held", label, row["held"]),
-            ("durable_queue_running", label, row["running"]),
-            ("durable_queue_oldest_seconds", label, max(row["oldest_seconds"] or 0.0, 0.0)),
-            ("durable_queue_paused", label, row["paused"]),
-        ]
-    workers = await parts.executions.fetch("worker/list")
-    samples.append(("durable_workers", (), sum(row["lease_in"] > 0 and not row["dead"] for row in workers)))
-    samples.append(("durable_waiting", (), (await parts.executions.fetch("wake/count"))[0]["n"]))
-    return samples
+        figures = self._parts().figures
+        await figures.ask()
+        return written([*figures.here(), *figures.known], figures.meter.histograms())

@@ -1,5 +1,6 @@
 -- Law 1: compensations are recorded in the opposite order of the steps that they undo, and only for steps that are recorded.
 -- A compensation stands inside its step: `book_flight/cancel_flight`. Steps that were begun and not completed come first.
+-- What an ending takes back of what steps have asked for expires, and is no compensation.
 --
 -- Returns execution_id uuid, path text
 with failing as (
@@ -10,7 +11,7 @@ with failing as (
       from durable.journal j
       join failing f on f.execution_id = j.execution_id and f.seq < j.seq
       left join durable.journal step on step.execution_id = j.execution_id and step.path = left(j.path, length(j.path) - strpos(reverse(j.path), '/'))
-     where strpos(j.path, '/') > 0
+     where strpos(j.path, '/') > 0 and j.kind <> 'expired'
      group by j.execution_id, j.path
 )
 select execution_id, path from undone where records = 0

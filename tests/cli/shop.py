@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import Any
 
 import durable
-from durable import Durable, Retry, Workflow, assign, hours, seconds
+from durable import Durable, Retry, Workflow, assign, days, hours, seconds
 
 Data = dict[str, Any]
 
@@ -56,4 +57,18 @@ async def double(number: int) -> int:
     return 2 * number
 
 
-engine = Durable(workflows=[orders, listeners, quick])
+@dataclass
+class Parcel:
+    weight: int
+    fragile: bool = False
+
+
+parcels = Workflow[Parcel, int]("parcel", retention=days(7))
+
+
+@parcels.step
+async def weigh(parcel: Parcel) -> int:
+    return parcel.weight
+
+
+engine = Durable(workflows=[orders, listeners, quick, parcels])

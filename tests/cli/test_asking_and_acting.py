@@ -52,7 +52,7 @@ async def test_start_with_code_checks_the_data(durable: Caller, engine: Durable)
     ("words", "status", "told"),
     [
         (["start", "nothing", "{}"], 3, 'no program has registered workflow "nothing"'),
-        (["start", "nothing", "{}", "--app", APP], 3, "It has: double, listen, process_order."),
+        (["start", "nothing", "{}", "--app", APP], 3, "It has: double, listen, parcel, process_order."),
         (["start", "double", "{"], 2, "this is not JSON"),
         (["start", "double", "@nowhere.json"], 2, "nowhere.json cannot be read"),
         (["start", "double", "1", "--delay", "soon"], 2, "Write it like 90s"),
@@ -258,7 +258,7 @@ async def test_graph_draws_a_tree_or_mermaid(durable: Caller) -> None:
     assert (await durable("graph", "double", "--app", APP, "--mermaid")).out.startswith("flowchart TD\n")
     several = await durable("graph", "--app", APP)
     assert several.status == 3
-    assert "Name one of: double, listen, process_order." in several.err
+    assert "Name one of: double, listen, parcel, process_order." in several.err
 
 
 # --- What they have in common ------------------------------------------------------------------------------------------

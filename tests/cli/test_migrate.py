@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncIterator
+from pathlib import Path
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import asyncpg
@@ -149,3 +150,11 @@ async def test_a_role_without_grants_is_told_what_it_needs(durable: Caller, data
     said = await Caller(as_role(database, role))("list")
     assert said.status == 5
     assert "durable migrate --grant" in said.err
+
+
+@pytest.mark.parametrize("option", ["--check", "--sql"])
+async def test_whoever_only_asks_makes_no_database(tmp_path: Path, option: str) -> None:
+    said = await Caller(None, cwd=tmp_path)("migrate", option)
+    assert said.status == 2
+    assert "there is no .durable/ here" in said.err
+    assert list(tmp_path.iterdir()) == []  # noqa: ASYNC240

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from importlib.metadata import version
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from durable import Durable, Status
+from durable.cli.acting import read_duration
+from durable.cli.output import length
 from tests.cli import shop
 from tests.cli.calling import APP, Caller
 from tests.cli.test_asking_and_acting import GUARD, until, waiting
@@ -25,7 +32,7 @@ async def test_pause_and_resume_one(durable: Caller, engine: Durable) -> None:
     assert again.status == 4
     assert (await durable("resume", "order-7", "--json")).json == [{"id": "order-7", "resumed": True}]
     told = await durable("acts", "order-7")
-    assert [line.split()[2:4] for line in told.out.splitlines()[2:]] == [["ada", "pause"]]
+    assert [line.partition(" ago ")[2].split()[:2] for line in told.out.splitlines()[2:]] == [["ada", "pause"]]
     assert "the warehouse is closed" in told.out
     assert [act["kind"] for act in (await durable("acts", "--json")).json["items"]] == ["resume", "pause"]
 
@@ -114,3 +121,24 @@ async def test_queues_are_listed_paused_and_resumed(durable: Caller, engine: Dur
     assert (await durable("queues", "resume", "default")).out == "resumed default\n"
     assert await engine.handle("late", shop.quick).result(GUARD) == 8
     assert (await durable("queues", "list", "--json")).json[0]["paused"] is False
+
+
+async def test_a_pause_of_a_queue_that_nobody_has_used_asks_whether_that_is_its_name(
+    durable: Caller, engine: Durable
+) -> None:
+    await (await engine.start(shop.quick, 1)).result(GUARD)
+    known = await durable("queues", "pause", "default")
+    assert (known.status, known.err) == (0, "")
+    unknown = await durable("queues", "pause", "defualt")
+    assert (unknown.status, unknown.out) == (0, "paused defualt\n")
+    assert "is that its name?" in unknown.err
+
+
+async def test_the_version_is_told(durable: Caller) -> None:
+    assert (await durable("--version")).out == f"durable {version('durable')}\n"
+
+
+@given(st.timedeltas(min_value=timedelta(), max_value=timedelta(days=400)))
+def test_a_length_is_shown_as_it_is_typed(of: timedelta) -> None:
+    whole = timedelta(milliseconds=of // timedelta(milliseconds=1))
+    assert read_duration(length(whole)) == whole

@@ -8,10 +8,11 @@ import re
 from collections.abc import AsyncIterator
 from typing import Any
 
+import asyncpg
 import pytest
 
 import durable
-from durable import ConfigurationError, Durable, ExecutionFailed, LogContext, Retry, Workflow, seconds
+from durable import ConfigurationError, Durable, ExecutionFailed, LogContext, Retry, Workflow, hours, seconds
 from tests.support.invariants import assert_invariants
 
 Data = dict[str, Any]
@@ -62,6 +63,15 @@ async def hum(data: Data) -> Data:
     if data.get("gate"):
         logger.info("it has begun")
         await gate.wait()
+    return data
+
+
+naps = Workflow[Data, Data]("naps")
+
+
+@naps.step
+async def nap(data: Data) -> Data:
+    await durable.sleep(hours(1))
     return data
 
 
@@ -203,6 +213,46 @@ async def test_metrics_are_counted_and_written_as_prometheus_reads_them(dsn: str
         assert (await get(engine.metrics_app(), "/nothing"))[0] == 404
         assert (await get(engine.metrics_app(), "/metrics", "POST"))[0] == 405
         assert (await get(engine.metrics_app(), "/metrics", "HEAD"))[1] == ""
+
+
+async def test_how_long_what_is_claimed_was_ready_is_told_but_not_of_what_was_held(dsn: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    async with Durable(dsn, workflows=FLOWS, worker=False) as client:
+        handles = [await client.start(quiet, {}, id=id) for id in ("ready", "held")]
+    await connection.execute("update durable.ready set ready_at = ready_at - interval '1 hour'")
+    await connection.execute(
+        "update durable.ready set held_by = '{1}', hold_reason = 'no code' where execution_id = $1",
+        handles[1].execution_id,
+    )
+    await connection.close()
+    async with Durable(dsn, workflows=FLOWS) as engine:
+        for handle in handles:
+            await engine.handle(handle.id).result(20)
+        _, text = await get(engine.metrics_app(), "/metrics")
+    figures = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    assert figures['durable_executions_claimed_total{queue="default"}'] == "2"
+    assert figures['durable_ready_seconds_count{queue="default"}'] == "1"
+    assert 3600 <= float(figures['durable_ready_seconds_sum{queue="default"}']) < 7200
+    assert figures['durable_ready_seconds_bucket{queue="default",le="300"}'] == "0"
+
+
+async def test_how_many_have_failed_and_wait_is_told_by_workflow(dsn: str) -> None:
+    async with Durable(dsn, workflows=[*FLOWS, naps]) as engine:
+        for _ in range(2):
+            with pytest.raises(ExecutionFailed):
+                await (await engine.start(quiet, {"bad": True})).result(20)
+        handle = await engine.start(naps, {})
+        async with asyncio.timeout(20):
+            while await handle.status() != "waiting":  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        _, text = await get(engine.metrics_app(), "/metrics")
+        await handle.cancel()
+    told = dict(line.rsplit(" ", 1) for line in text.splitlines() if line.startswith("durable_workflow_"))
+    assert told['durable_workflow_failed{workflow="quiet",status="failed"}'] == "2"
+    assert told['durable_workflow_failed{workflow="naps",status="failed"}'] == "0"
+    assert told['durable_workflow_waiting{workflow="naps"}'] == "1"
+    assert sum(map(int, told.values())) == 3
+    assert len(told) == 4 * 4
 
 
 async def test_health_says_what_is_wrong(dsn: str) -> None:

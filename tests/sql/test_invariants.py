@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import asyncpg
 import pytest
 
-from durable import Context, Durable, Retry, Workflow, assign, seconds
+import durable
+from durable import Context, Durable, ExecutionFailed, Retry, Workflow, assign, seconds
 from tests.support.invariants import assert_invariants
 
 Data = dict[str, Any]
@@ -37,6 +39,38 @@ async def silent(data: Data) -> None:
 async def after(data: Data, ctx: Context) -> None:
     if ctx.attempt == 1:
         raise ValueError("not yet")
+
+
+ending = Workflow[Data, Data]("ending")
+ending.step(name="first", compensate=forget)(forget)
+both = ending.parallel("both")
+
+
+@both.arm("arm").step
+async def ask(data: Data) -> None:
+    await durable.wait_for_approval("boss")
+
+
+@both.step
+async def listen(data: Data) -> None:
+    await durable.wait_for_event("never")
+
+
+async def test_a_question_of_an_arm_that_an_ending_takes_back_breaks_no_law(database: str) -> None:
+    async with Durable(database, workflows=[ending]) as engine:
+        handle = await engine.start(ending, {}, id="x")
+        while not (await engine.list_pending_inputs()).items:  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.01)
+        assert await engine.cancel("x", compensate=True)
+        with pytest.raises(ExecutionFailed):
+            await handle.result(60)
+    connection = await asyncpg.connect(database)
+    found = "select seq from durable.journal where kind = $1 and path = $2"
+    (failing,) = await connection.fetch(found, "failing", "")
+    (taken_back,) = await connection.fetch(found, "expired", "both/arm/ask")
+    await connection.close()
+    assert taken_back["seq"] > failing["seq"]
+    await assert_invariants(database)
 
 
 @pytest.fixture

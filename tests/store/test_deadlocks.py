@@ -198,7 +198,7 @@ class Client:
         async with self.connection.transaction():
             if await rows.run(self.connection, "execution/lock", id):
                 operation = new_token()
-                await rows.run(self.connection, first, id, *((operation,) if first == "act/park" else ()))
+                await rows.run(self.connection, first, id, operation)
                 await rows.run(self.connection, second, id, operation, None, None)
 
     async def start(self) -> None:

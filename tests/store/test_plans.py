@@ -283,3 +283,20 @@ async def test_a_start_into_a_queue_with_a_depth_costs_no_more_for_a_backlog_bey
             await at.worker.execute("vacuum analyze durable.ready")
             costs.append(await at.cost("execution/start", WORKER["execution/start"]))
         judge("execution/start", *costs)
+
+
+async def test_counting_what_has_failed_and_sleeps_costs_no_more_for_more_of_it(postgres_cluster: Cluster) -> None:
+    async with AsyncExitStack() as stack:
+        for finished, backlog in ((20_000, BACKLOG), (60_000, 4 * BACKLOG)):
+            at = await measured(stack, postgres_cluster, finished, backlog)
+            await at.worker.execute("vacuum analyze durable.wake")
+            cost = await at.cost("workflow/count", lambda _: (["failed"], 100))
+            assert cost.rows < 5_000, "a sample of about 2,000, by whole pages"
+            counted = await rows.run(at.worker, "workflow/count", ["failed"], 100)
+            assert sorted(row["failed"] for row in counted) == [[0], [0], [0], [0], [100]], (
+                "every tenth, of one workflow"
+            )
+            sleeping = backlog // 5 + 50
+            assert sleeping * 0.99 < sum(row["waiting"] for row in counted) < sleeping * 1.01
+            for row in counted:
+                assert sleeping / 5 * 0.5 < row["waiting"] < sleeping / 5 * 1.5

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterator, Sequence
@@ -26,7 +27,7 @@ from durable.testing.laws import faults_of_call
 TABLES = """
 create table public.call (
     id bigserial primary key, execution_id uuid not null, path text not null, attempt int not null, pid int not null,
-    durable int[] not null
+    durable int[] not null, at timestamptz not null default clock_timestamp(), tries int not null
 );
 create table public.recorded (like durable.journal);
 create function public.keep() returns trigger language plpgsql as $$
@@ -39,9 +40,18 @@ create trigger keep after insert on durable.journal referencing new table as add
     for each statement execute function public.keep();
 """
 CALL = """
-insert into public.call (execution_id, path, attempt, pid, durable)
-values ($1, $2, $3, $4, array(select seq from durable.journal where execution_id = $1))
+insert into public.call (execution_id, path, attempt, pid, tries, durable)
+values ($1, $2, $3, $4, $5, array(select seq from durable.journal where execution_id = $1))
 """
+AWAY = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # a connection that ends while it is given back to its pool
+    asyncpg.OperatorInterventionError,
+)
+"""What a connection raises to a server that is away, that ends, or that ends this connection."""
+AGAIN = 0.05  # seconds until PostgreSQL is asked again that was away
 
 
 class CallLog:
@@ -53,50 +63,68 @@ class CallLog:
     @contextlib.asynccontextmanager
     async def connected(self, dsn: str) -> AsyncGenerator[None]:
         """For the time of the bodies."""
-        async with asyncpg.create_pool(dsn, min_size=1, max_size=4) as self._pool:
+        async with asyncpg.create_pool(dsn, min_size=0, max_size=4) as self._pool:
             yield
 
     async def log(self, here: Context) -> None:
-        """Write the call down. If cancelled, it has been written all the same when this raises."""
+        """Write the call down, as soon as PostgreSQL is there. If cancelled, it has been written all the same when this
+        raises, unless PostgreSQL is away."""
+        await self.write(CALL, execution_uuid(here.execution_id), here.path, here.attempt, os.getpid())
+
+    async def write(self, statement: str, *row: object) -> None:
+        """The same for any statement. Its last parameter is how often it was tried."""
         assert self._pool is not None
-        row = (execution_uuid(here.execution_id), here.path, here.attempt, os.getpid())
-        writing = asyncio.ensure_future(self._pool.execute(CALL, *row))
-        try:
-            await asyncio.shield(writing)
-        except asyncio.CancelledError:
-            await writing
-            raise
+        for tries in itertools.count(1):
+            writing = asyncio.ensure_future(self._pool.execute(statement, *row, tries))
+            try:
+                await asyncio.shield(writing)
+                return
+            except asyncio.CancelledError:
+                with contextlib.suppress(*AWAY):
+                    await writing
+                raise
+            except AWAY:
+                await asyncio.sleep(AGAIN)
 
 
 @dataclass(frozen=True)
 class Call:
-    """A body that began, and the numbers of the records that were durable then."""
+    """A body that began, and the numbers of the records that were durable then, `at` seconds since 1970, at the last of so
+    many `tries` to write it down."""
 
     path: str
     attempt: int
     pid: int
     durable: frozenset[int]
+    at: float = 0.0
+    tries: int = 1
 
 
 @dataclass(frozen=True)
 class Traces:
-    """What one execution has left: `records` are those of its journal, `ever` all that were ever made."""
+    """What one execution has left: `records` are those of its journal, `ever` all that were ever made. `calls` are those that
+    are judged, of `all_calls`, where not all are."""
 
     records: list[Record]
     ever: list[Record]
     calls: list[Call]
+    all_calls: Sequence[Call] = ()
 
-    def faults(self, definition: Definition) -> Iterator[str]:
-        """Which laws were broken, but for those of the end."""
+    def faults(self, definition: Definition, *, until_death: bool = True) -> Iterator[str]:
+        """Which laws were broken, but for those of the end. *until_death*: that no process has lost what it ran and got it
+        back, so that none has run the same twice."""
         numbers = Counter(record.seq for record in self.ever)
         yield from (f"record {seq} was made {times} times" for seq, times in numbers.items() if times > 1)
         said = Counter(
-            (record.path, record.kind, record.attempt if record.key is None else record.key)
+            (record.path, record.kind, record.key, record.attempt if _is_of_its_attempt(record) else 0)
             for record in self.ever
             if record.kind != "tried"  # a call may fail several times
         )
         yield from (f"{what} was recorded {times} times" for what, times in said.items() if times > 1)
-        yield from (f"{what} ran {times} times in one process" for what, times in self._together().items() if times > 1)
+        if until_death:
+            yield from (
+                f"{what} ran {times} times in one process" for what, times in self._together().items() if times > 1
+            )
         for call in self.calls:
             known = [record for record in self.ever if record.seq in call.durable]
             here: Any = call  # a context as far as laws look at it
@@ -137,9 +165,16 @@ async def read_traces(connection: asyncpg.Connection[Any], ids: Sequence[UUID]) 
             (found.records if table == "durable.journal" else found.ever).append(record)
     rows = await connection.fetch("select * from public.call where execution_id = any ($1) order by id", ids)
     for row in rows:
-        call = Call(row["path"], row["attempt"], row["pid"], frozenset(row["durable"]))
+        call = Call(
+            row["path"], row["attempt"], row["pid"], frozenset(row["durable"]), row["at"].timestamp(), row["tries"]
+        )
         traces[row["execution_id"]].calls.append(call)
     return traces
+
+
+def _is_of_its_attempt(record: Record) -> bool:
+    """Answers are kept in later attempts. What has got none is asked again, and children that have failed are begun again."""
+    return record.key is None or record.kind in ("waiting", "expired")
 
 
 def _record(row: asyncpg.Record) -> Record:

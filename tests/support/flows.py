@@ -135,6 +135,28 @@ async def talk(data: Data) -> Data:
         return data
 
 
+heard = Workflow[Data, Data]("heard")
+
+
+@heard.step
+async def before(data: Data) -> Data:
+    async with body() as runs:
+        await follow(data, runs)
+        return data
+
+
+@heard.step
+async def hears_go(data: Data) -> Data:
+    return assign(data, heard=await durable.wait_for_event("go"))
+
+
+@heard.step
+async def after(data: Data) -> Data:
+    async with body() as runs:
+        await follow(data, runs)
+        return assign(data, after=True)
+
+
 noop = Workflow[Data, Data]("noop")
 
 

@@ -79,11 +79,13 @@ class Program:
         self._ears = ears
 
     @classmethod
-    async def start(cls, module: str, *args: object, env: Mapping[str, str] | None = None) -> Self:
+    async def start(
+        cls, module: str, *args: object, env: Mapping[str, str] | None = None, python: str = sys.executable
+    ) -> Self:
         """Start `python -m module *args` (as text) in the repository's root, *env* added to our environment."""
         transport, ears = await asyncio.get_running_loop().subprocess_exec(
             _Ears,
-            sys.executable,
+            python,
             "-m",
             module,
             *map(str, args),

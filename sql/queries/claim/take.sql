@@ -10,8 +10,9 @@
 -- $7 known int8[]        those of the shapes with which it can, whatever was done already
 -- $8 judge int8[]        the shapes of its own definitions: what one of them has held it does not take again
 -- $9 held bool[]         for each queue: whether to look at what is held, too. Those refused here are passed one by one
--- Returns execution_id uuid, name text, shape_id int8, queue text, input json, tags text, crashes int2, begun bool, undo text, mail int4, parent_id uuid, called bool, held_by int8[], deadline_in float8, parked bool
+-- Returns execution_id uuid, name text, shape_id int8, queue text, input json, tags text, crashes int2, begun bool, undo text, mail int4, parent_id uuid, called bool, held_by int8[], deadline_in float8, parked bool, ready_at timestamptz, waited float8
 --         what is parked was not taken: it is paused, and was put aside
+--         waited is for how many seconds it was ready; null of what was held, which waited for something else
 --         held_by is null of what was not held, and empty where the deadline has passed since: all are asked anew, whether they can end it
 -- Locks   the rows of queues with limits, in ascending order; then ready rows, skip locked: of those it never waits for one. Not the execution rows: a skipped one would be forgotten until the next poll
 -- Index   queue_pkey, claim_by_queue, permit_by_time, ready_in_order, ready_suspects, ready_held, execution_pkey
@@ -21,7 +22,7 @@ with granted as materialized (
     select r.*
       from granted g
      cross join lateral (
-           select r.execution_id, r.crashes, r.begun, e.undo, e.mail, e.parent_id, e.called, e.name, e.shape_id, e.queue, r.key, e.input, e.tags, e.deadline_at,
+           select r.execution_id, r.ready_at, r.crashes, r.begun, e.undo, e.mail, e.parent_id, e.called, e.name, e.shape_id, e.queue, r.key, e.input, e.tags, e.deadline_at,
                   case when r.ready_at < e.deadline_at and e.deadline_at <= durable.clock() then r.held_by[1:0] else r.held_by end as held_by,
                   g.limited, g.rated, g.granted_at
              from durable.ready r
@@ -39,7 +40,7 @@ with granted as materialized (
       from granted g
       join unnest($3::text[], $9::bool[]) as w(queue, held) on w.queue = g.queue and w.held
      cross join lateral (
-           select r.execution_id, r.crashes, r.begun, e.undo, e.mail, e.parent_id, e.called, e.name, e.shape_id, e.queue, r.key, e.input, e.tags, e.deadline_at,
+           select r.execution_id, r.ready_at, r.crashes, r.begun, e.undo, e.mail, e.parent_id, e.called, e.name, e.shape_id, e.queue, r.key, e.input, e.tags, e.deadline_at,
                   case when r.ready_at < e.deadline_at and e.deadline_at <= durable.clock() then r.held_by[1:0] else r.held_by end as held_by,
                   g.limited, g.rated, g.granted_at
              from durable.ready r
@@ -56,7 +57,7 @@ with granted as materialized (
     select r.*
       from granted g
      cross join lateral (
-           select r.execution_id, r.crashes, r.begun, e.undo, e.mail, e.parent_id, e.called, e.name, e.shape_id, e.queue, r.key, e.input, e.tags, e.deadline_at, r.held_by, g.limited, g.rated, g.granted_at,
+           select r.execution_id, r.ready_at, r.crashes, r.begun, e.undo, e.mail, e.parent_id, e.called, e.name, e.shape_id, e.queue, r.key, e.input, e.tags, e.deadline_at, r.held_by, g.limited, g.rated, g.granted_at,
                   (e.paused and e.undo is null and e.status <> 'compensating' and (e.deadline_at is null or e.deadline_at > durable.clock())) is true as parked
              from durable.ready r
              join durable.execution e on e.execution_id = any (array[r.execution_id])
@@ -84,5 +85,6 @@ with granted as materialized (
     select queue, $2::uuid, granted_at, count(*) from taken where rated group by queue, granted_at
 )
 select execution_id, name, shape_id, queue, input, tags::text as tags, crashes, begun, undo, mail, parent_id, called, held_by,
-       extract(epoch from deadline_at - durable.clock())::float8 as deadline_in, parked
+       extract(epoch from deadline_at - durable.clock())::float8 as deadline_in, parked, ready_at,
+       case when held_by is null then greatest(extract(epoch from durable.clock() - ready_at), 0)::float8 end as waited
   from (select * from taken union all select * from picked where parked) as found

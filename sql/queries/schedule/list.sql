@@ -12,7 +12,7 @@ select s.name, s.revision, s.workflow, s.version, s.rule, s.input, s.overlap, s.
        s.queued, s.skipped, s.last_at, s.last_execution_id, e.name as last_execution_name,
        s.declaration is not null and not exists (
            select from durable.schedule_declaration d
-            where d.name = s.name and d.declaration = s.declaration and d.last_seen_at >= durable.clock() - make_interval(secs => $3::float8)
+            where d.name = any (array[s.name]) and d.declaration = s.declaration and d.last_seen_at >= durable.clock() - make_interval(secs => $3::float8)
        ) as orphaned, durable.clock() as now
   from durable.schedule s
   left join durable.execution e on e.execution_id = s.last_execution_id

@@ -1,8 +1,6 @@
 """A post for workers whose workflows are random trees (see `tests.engine.trees`). Usage: trees.py DSN OPTIONS as JSON
 
-It forks a worker and, whenever that is killed, the next: to build and check the trees takes longer than the life of
-many. It says `born` with the worker's pid and `died` with its pid and status; the worker says `ready`. When one ends
-otherwise than by SIGKILL, the program ends with its status.
+See `post`; the worker says `ready`.
 
 Options are those of the program `worker`, and: `seeds`, the first tree and the one after the last, `far`, the pause of a
 retry that gives up the slot, in seconds, and `waits`, whether some bodies wait. Every body is written down (see
@@ -14,15 +12,13 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
-import signal
 import sys
 from datetime import timedelta
 
-from tests.engine.trees import doubling, storm_tree
+from tests.engine.trees import CHILDREN, storm_tree
 from tests.support.calls import CallLog
+from tests.support.programs import post
 from tests.support.programs.worker import Worker
-from tests.support.report import say
 
 
 def main() -> None:
@@ -33,17 +29,8 @@ def main() -> None:
     options["lease"] = timedelta(seconds=options["lease"])
     calls = CallLog()
     trees = [storm_tree(seed, far, waits, calls.log) for seed in seeds]
-    worker = Worker(dsn, workflows=[doubling, *trees], **options)
-    while True:
-        pid = os.fork()
-        if pid == 0:
-            asyncio.run(work(dsn, calls, worker))
-            return
-        say("born", pid=pid)
-        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        say("died", pid=pid, status=status)
-        if status != -signal.SIGKILL:
-            sys.exit(status)
+    worker = Worker(dsn, workflows=[*CHILDREN, *trees], **options)
+    post.hold(lambda life: asyncio.run(work(dsn, calls, worker)))
 
 
 async def work(dsn: str, calls: CallLog, worker: Worker) -> None:

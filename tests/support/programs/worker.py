@@ -5,8 +5,8 @@ latter it also writes into the table `ledger` of the database, so that what ran 
 workflows are those of tests.support.flows.
 
 Options are those of `Durable` (times in seconds; a queue may be an object: the options of `Queue`, its rate as [count,
-seconds], its key the name of a field of the data), and: `ledger_dsn`, where the ledger is if not at DSN, and `patch`, module
-attributes to set, e.g. {"durable.runtime.supervisor.POLL_DEAF": 3600}.
+seconds], its key the name of a field of the data), and: `ledger_dsn`, where the ledger is if not at DSN, `patch`, module
+attributes to set, e.g. {"durable.runtime.supervisor.POLL_DEAF": 3600}, and `spans`, a file that traces are written to.
 """
 
 from __future__ import annotations
@@ -67,6 +67,11 @@ def queue(given: int | dict[str, Any]) -> int | Queue:
 async def main() -> None:
     options = json.loads(sys.argv[2]) if len(sys.argv) > 2 else {}
     patch(options.pop("patch", {}))
+    if "spans" in options:
+        from tests.support.spans import write_spans
+
+        write_spans(options.pop("spans"))
+        options["tracing"] = True
     await flows.open_ledger(options.pop("ledger_dsn", sys.argv[1]), say)
     if "queues" in options:
         options["queues"] = {name: queue(given) for name, given in options["queues"].items()}
