@@ -21,6 +21,7 @@ from durable.cli import commands
 from durable.cli.acting import read_duration
 from durable.cli.operating import read_instant
 from durable.cli.output import Exit, Problem
+from durable.paging import write_cursor
 from tests.cli import shop
 from tests.cli.calling import APP
 
@@ -161,8 +162,8 @@ WRONG = [
     ["start", "double", "1", "--queue", LONELY],
     ["start", LONELY, "1"],
     ["list", "--workflow", LONELY],
-    ["list", "--cursor", "eHx5"],  # x|y
-    ["acts", "--cursor", "eHx5fHo="],  # x|y|z
+    ["list", "--cursor", write_cursor("list_executions", "x", "y")],
+    ["acts", "--cursor", write_cursor("list_acts", "x", "y", "z")],
     ["cancel", "x", "--yes", "--reason", LONELY],
     ["cancel", "--created-before", "9999999d", "--dry-run"],
     ["queues", "pause", LONELY],

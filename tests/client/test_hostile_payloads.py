@@ -3,6 +3,7 @@ call or at the step that reads it; it can be looked at; and the engine goes on."
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
@@ -13,8 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import durable
-from durable import Cron, Durable, DurableError, EncodeError, ExecutionFailed, PayloadTooLarge, Workflow
+from durable import Cron, Durable, DurableError, EncodeError, ExecutionFailed, PayloadTooLarge, UsageError, Workflow
 from durable.errors import InternalError, StoreUnavailable
+from durable.paging import write_cursor
 from tests.codec.test_codec_properties import ANYTHING, Refused, json_form, same
 from tests.support.invariants import assert_invariants
 
@@ -205,21 +207,23 @@ def calls(engine: Durable, word: str) -> Iterator[Callable[[], Awaitable[Any]]]:
     yield lambda: listed(engine.events(known["id"], word, follow=False))
 
 
-WORST = [
-    "",
-    "\0",
-    "\ud800",
-    "x" * 600,
-    "a|b",
-    "1.2.3",
-    "99999999999999999999..9",
-    "eHx5",
-    "eHx5fHo=",
-    "fHw=",
-    ",",
-    "*",
-    "%",
-]
+CALLS = ["list_executions", "list_children", "list_pending_inputs", "list_acts", "list_schedules"]
+CURSORS = [write_cursor(call, *"xyz"[:count]) for call in CALLS for count in (1, 2, 3)]
+CURSORS += [base64.b64encode(text).decode() for text in (b"{}", b"5", b"[[", b'["list_children", 5]', b"[" * 9_000)]
+WORST = ["", "\0", "\ud800", "x" * 600, "a|b", "1.2.3", "99999999999999999999..9", ",", "*", "%"]
+
+
+async def test_a_cursor_that_no_list_has_given_is_refused(engine: Durable) -> None:
+    await engine.start(echo, 1, id="known")
+    for cursor in ["eHx5", "é", *CURSORS]:
+        for call in (
+            engine.list_executions(cursor=cursor),
+            engine.list_children("known", cursor=cursor),
+            engine.list_pending_inputs(cursor=cursor),
+            engine.list_acts(cursor=cursor),
+        ):
+            with pytest.raises(UsageError):
+                await call
 
 
 @FEW
