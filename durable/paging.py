@@ -38,6 +38,6 @@ def read_cursor(cursor: str, call: str, *kinds: Callable[[str], Any]) -> list[An
         given, *place = told
         if given == call:
             return [kind(part) for kind, part in zip(kinds, place, strict=True)]
-    except (ValueError, TypeError, RecursionError):
+    except (ValueError, TypeError, AttributeError, RecursionError):
         pass
     raise UsageError(f"the cursor is not one that {call} gave.")

@@ -206,7 +206,7 @@ class Build:
 
 
 @pytest.mark.timeout(60)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_a_workflow_can_be_drawn_and_run_or_is_refused(data: st.DataObject) -> None:
     build = Build(data.draw)

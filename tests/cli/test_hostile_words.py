@@ -142,9 +142,7 @@ def test_names_that_others_have_chosen_are_shown_as_they_are(called: None, subte
             assert "\x1b" not in said, "a name gives no orders to the terminal"
 
 
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(lines())
 def test_whatever_is_typed_ends_with_a_status_and_words(called: None, line: list[str]) -> None:
     status, said = call(*line)
@@ -182,7 +180,7 @@ NUMBERS = st.integers(0, 10**400).map(str) | st.floats().map(str) | st.text(max_
 TYPED = st.lists(st.tuples(NUMBERS, UNITS).map("".join), max_size=3).map("".join) | st.text(max_size=20)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(TYPED | st.datetimes(timezones=st.none() | st.timezones()).map(str))
 def test_a_typed_duration_or_instant_is_one_or_is_refused(typed: str) -> None:
     for reader, kind in ((read_duration, timedelta), (read_instant, datetime)):

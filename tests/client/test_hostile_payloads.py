@@ -21,9 +21,7 @@ from tests.codec.test_codec_properties import ANYTHING, Refused, json_form, same
 from tests.support.invariants import assert_invariants
 
 GUARD = 30
-FEW = settings(
-    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+FEW = settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 relay = Workflow[Any, Any]("relay")
 

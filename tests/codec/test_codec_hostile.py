@@ -237,13 +237,13 @@ def made(recipe: Any) -> Any:
 
 
 @pytest.mark.timeout(60)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(RECIPES, st.sampled_from([Any, list[Any], dict[str, Any], Data, Struct, Model]))
 def test_a_hostile_value_anywhere_is_refused_or_arrives(recipe: Any, annotation: Any) -> None:
     refused_or_arrives(made(recipe), annotation)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=30) | st.text(max_size=30) | st.none() | st.integers())
 def test_whatever_is_decoded_raises_nothing_but_decode_errors(text: Any) -> None:
     for annotation in (Any, Data, Model, Nameless, NoRepr()):

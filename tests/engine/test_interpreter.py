@@ -132,7 +132,7 @@ def pipelines(draw: st.DrawFn) -> Workflow[Any, Any]:
 
 
 @given(pipelines())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_pipeline_ends_the_same_wherever_workers_crash(workflow: Workflow[Any, Any]) -> None:
     report = asyncio.run(crash_everywhere(workflow, 0, second_crashes=6))
     assert report.runs >= 2

@@ -28,7 +28,7 @@ async def looks_of(workflow: Workflow[Any, Any], input: Any, *records: Record) -
 
 
 @given(st.integers(0, 2**32 - 1))
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 def test_every_body_that_the_interpreter_calls_was_looked_at_before_by_the_records_of_that_moment(seed: int) -> None:
     async def check() -> None:
         journal = MemoryJournal()

@@ -19,7 +19,7 @@ SEEDS = st.integers(0, 2**32 - 1)
 
 
 # Every time the same trees, so that a change is not blamed for what chance has found: that is for `make stress`.
-SAME = settings(max_examples=120, deadline=None, derandomize=True)
+SAME = settings(max_examples=120, derandomize=True)
 
 
 @given(SEEDS)
@@ -44,7 +44,7 @@ def test_any_workflow_ends_the_same_wherever_workers_crash(seed: int) -> None:
 @pytest.mark.stress
 @pytest.mark.timeout(900)
 @given(SEEDS, st.booleans())
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=1_000)
 def test_any_workflow_that_chance_finds_ends_the_same(seed: int, waits: bool) -> None:
     asyncio.run(crash_everywhere(tree(seed, waits=waits), INPUT, first_crashes=5, second_crashes=5))
 
@@ -109,6 +109,6 @@ async def test_a_tree_tells_its_log_of_each_call() -> None:
 
 
 @given(SEEDS)
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 def test_any_workflow_whose_bodies_wait_ends_the_same_when_workers_crash_now_and_then(seed: int) -> None:
     asyncio.run(crash_everywhere(tree(seed, waits=True), INPUT, first_crashes=5, second_crashes=5))

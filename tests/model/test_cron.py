@@ -120,7 +120,7 @@ INSTANTS = st.datetimes(datetime(2000, 1, 1), datetime(2060, 1, 1), timezones=st
 
 
 @given(EXPRESSIONS, INSTANTS)
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=400, derandomize=True)
 def test_instants_are_those_of_another_library(expression: str, after: datetime) -> None:
     try:
         rule = Cron(expression)
@@ -137,7 +137,7 @@ def test_instants_are_those_of_another_library(expression: str, after: datetime)
     ),
     st.datetimes(datetime(2024, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC)),
 )
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300, derandomize=True)
 def test_instants_go_forward_and_do_not_depend_on_from_when_they_are_reckoned(
     expression: str, timezone: str, after: datetime
 ) -> None:

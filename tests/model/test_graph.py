@@ -45,7 +45,7 @@ from .random_trees import NAMES, definitions
 from .trees import HERE, block, definition, rule, step, unchanged
 
 random_definitions = given(definitions())
-thorough = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+thorough = settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 
 LABEL = r'"[^"\n]*"'
 LINES = re.compile(
@@ -449,7 +449,7 @@ def test_what_means_something_to_mermaid_is_written_as_a_number(name: str, label
 
 
 @random_definitions
-@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 def test_the_text_of_a_definition_is_the_same_each_time(whole: Definition) -> None:
     assert graph_of(whole).mermaid() == graph_of(whole).mermaid()
 
@@ -648,6 +648,6 @@ def test_an_execution_without_its_steps_is_refused() -> None:
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 def test_the_random_definitions_of_these_tests_are_such_as_may_be_run(data: st.DataObject) -> None:
     check(data.draw(definitions()))

@@ -26,7 +26,7 @@ ENDS = [datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)]
 ENDS += [end.replace(tzinfo=timezone(timedelta(hours=hours))) for end in ENDS for hours in (-23, 23)]
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(EXPRESSION, ZONE, AFTER)
 def test_a_cron_rule_fires_or_is_refused(expression: Any, zone: str, after: datetime) -> None:
     try:
@@ -51,7 +51,7 @@ def test_at_an_end_of_the_calendar_a_rule_says_so(rule: Any, after: datetime) ->
 DURATION = st.timedeltas() | st.sampled_from([None, 5, "1h", float("nan"), timedelta(seconds=1), timedelta(days=3650)])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(DURATION, DURATION, AFTER)
 def test_an_interval_fires_or_is_refused(interval: Any, offset: Any, after: datetime) -> None:
     try:

@@ -42,7 +42,7 @@ nearly = st.one_of(
 )
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(ids=st.lists(st.one_of(text, nearly), min_size=BATCH // 4, max_size=BATCH))
 def _agree(ids: list[str], loop: asyncio.AbstractEventLoop, connection: asyncpg.Connection) -> None:
     query = "select durable.execution_id(id) from unnest($1::text[]) with ordinality as g(id, n) order by n"
