@@ -30,8 +30,8 @@ DEEDS = {
     "backends' ends": ["terminate"],
     "connections cut": ["connections cut"],
     "half-open": ["connections frozen"],
-    "partitions": ["partition", "late"],
-    "replies lost or statements cut": ["lose", "cut"],
+    "partitions": ["partition", "records held back"],
+    "traps for COMMITs": ["lose", "cut"],
 }
 
 
