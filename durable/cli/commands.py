@@ -209,18 +209,16 @@ def _read_answer(question: str) -> str:
     return line.strip().lower()
 
 
+def declare() -> typer.Typer:
+    """The app, with all of its commands: importing their modules declares them."""
+    for module in ("running", "acting", "asking", "operating", "schedules", "checking"):
+        importlib.import_module(f"durable.cli.{module}")
+    return app
+
+
 def run() -> None:
     """Run the command line."""
-    for module in (
-        "running",
-        "acting",
-        "asking",
-        "operating",
-        "schedules",
-        "checking",
-    ):  # importing them declares their commands
-        importlib.import_module(f"durable.cli.{module}")
-
+    declare()
     logging.basicConfig(level="ERROR", format="%(message)s", stream=sys.stderr)
     logging.getLogger("durable").setLevel("ERROR")
     with contextlib.suppress(BrokenPipeError):

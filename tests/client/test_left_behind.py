@@ -20,6 +20,7 @@ from durable import (
     days,
     seconds,
 )
+from durable.runtime import canceller
 from durable.runtime.canceller import Canceller
 from durable.store.queries import load
 from tests.client.test_children import asking, double, only_child, twice
@@ -228,7 +229,11 @@ async def test_a_child_that_was_given_up_does_not_complete(checked: str, monkeyp
         assert await engine.handle(child.id).status() is Status.COMPENSATED
 
 
-async def test_what_somebody_holds_does_not_hold_up_what_else_is_to_be_cancelled(checked: str) -> None:
+async def test_what_somebody_holds_does_not_hold_up_what_else_is_to_be_cancelled(
+    checked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(canceller, "AGAIN_SECONDS", 1.0)
+
     async def begins(data: Any) -> Any:
         await durable.start_workflow(asking, 1)
         await durable.wait_for_event("never")

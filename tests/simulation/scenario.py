@@ -33,7 +33,7 @@ from tests.simulation.store import Store, Violation, names_by_sql
 from tests.simulation.workflows import EXPECTED, WORKFLOWS, Ledger, ledger_of
 
 LEASE = 5.0
-STORMY_SECONDS = 20.0
+STORMY_SECONDS = 12.0
 CALM_SECONDS = (
     400.0  # within which everything has to end once nothing breaks any more: polls and leases take tenths of it
 )
@@ -306,14 +306,14 @@ class Scenario:
         """Start executions, send them what they wait for, cancel some; and await them all."""
         engine = durable.Durable("postgresql://simulated", workflows=WORKFLOWS, worker=False)
         await self._surely(engine.__aenter__)
-        await asyncio.gather(*(self._life(engine, number) for number in range(self.rng.randint(1, 8))))
+        await asyncio.gather(*(self._life(engine, number) for number in range(self.rng.randint(1, 6))))
         await engine.__aexit__(None, None, None)
 
     async def _life(self, engine: durable.Durable, number: int) -> None:
         rng = self.rng
         workflow = rng.choice(WORKFLOWS[1:])
         id = f"x{number}"
-        data = {"id": id, "fails": rng.choice((0, 0, 1, 2)), "slow": rng.choice((0.0, 0.001, 0.1, 5.0, 20.0))}
+        data = {"id": id, "fails": rng.choice((0, 0, 1, 2)), "slow": rng.choice((0.0, 0.001, 0.1, 4.0, 12.0))}
         await asyncio.sleep(rng.uniform(0, STORMY_SECONDS * 0.8))
         chosen = rng.random() < 0.5
         delay = durable.seconds(rng.choice((0, 0, 0, 3)))

@@ -123,7 +123,7 @@ async def pipeline_b(data: dict) -> dict:
     return await _body(data, "b", flaky=True)
 
 
-@pipeline.step(name="c", retry=durable.Retry(10, delay=durable.seconds(30)))
+@pipeline.step(name="c", retry=durable.Retry(10, delay=durable.seconds(8)))
 async def pipeline_c(data: dict) -> dict:
     return await _body(data, "c", flaky=True)
 
