@@ -23,7 +23,7 @@ demo: $(STAMP) ## run the demo on an embedded PostgreSQL
 	$(BIN)/python -m examples.demo
 
 test: $(STAMP) check ## check, then run the tests
-	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) -m "not stress"
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal -m "not stress"
 
 check: $(STAMP) ## linter, formatting, types, floors of the house
 	$(BIN)/ruff check .
