@@ -35,14 +35,14 @@ _GUARD_SECONDS = 30
 
 
 class Proxy:
-    """A proxy on 127.0.0.1 before the server of *dsn* (TCP or unix socket), to be entered with `async with`.
+    """A proxy on *address*, of the loopback, before the server of *dsn* (TCP or unix socket), to be entered with `async with`.
 
     It runs on the loop that enters it, or with `own_thread=True` on a loop of its own, so that a test may block its
     loop without blocking the proxy. Every method may be called from any thread, and has taken effect when it
     returns. On another loop's thread a call waits for the proxy's loop, at most 30 s.
     """
 
-    def __init__(self, dsn: str, *, own_thread: bool = False) -> None:
+    def __init__(self, dsn: str, *, own_thread: bool = False, address: str = "127.0.0.1") -> None:
         self.upstream = wire.Upstream.of(dsn)
         self.drop_notifications = False
         """While true, notifications from the server are dropped without a trace."""
@@ -53,7 +53,7 @@ class Proxy:
         self._ready: Future[None] = Future()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread_id = 0
-        self._port = 0
+        self._address, self._port = address, 0
         self._guard: socket.socket
         self._listener: socket.socket | None = None
         self._links: dict[asyncio.Task[None], Link] = {}
@@ -67,7 +67,7 @@ class Proxy:
     @property
     def dsn(self) -> str:
         """The DSN for clients: same user, password, database and settings, by way of the proxy."""
-        return self._call(lambda: self.upstream.through(self._port))
+        return self._call(lambda: self.upstream.through(self._port, self._address))
 
     @property
     def log(self) -> list[RoundTrip]:
@@ -180,7 +180,7 @@ class Proxy:
         self._loop = asyncio.get_running_loop()
         self._thread_id = threading.get_ident()
         # Bound and never listening: it keeps the port ours, and refused, while the listener is closed.
-        self._guard = _bound_socket(0)
+        self._guard = _bound_socket(self._address, 0)
         self._port = self._guard.getsockname()[1]
         self._listen()
 
@@ -222,7 +222,7 @@ class Proxy:
 
     def _listen(self) -> None:
         if self._loop is not None and self._listener is None:
-            self._listener = _bound_socket(self._port)
+            self._listener = _bound_socket(self._address, self._port)
             self._listener.setblocking(False)
             self._listener.listen(128)
             self._loop.add_reader(self._listener, self._accept, self._listener)
@@ -263,8 +263,8 @@ class Proxy:
         return None
 
 
-def _bound_socket(port: int) -> socket.socket:
+def _bound_socket(address: str, port: int) -> socket.socket:
     bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    bound.bind(("127.0.0.1", port))
+    bound.bind((address, port))
     return bound

@@ -169,8 +169,8 @@ class Upstream:
             return None
         return self.host if ".s.PGSQL." in self.host else f"{self.host}/.s.PGSQL.{self.port}"
 
-    def through(self, port: int) -> str:
-        """The same DSN (user, password, database, settings) by way of 127.0.0.1:*port*, without TLS."""
+    def through(self, port: int, address: str = "127.0.0.1") -> str:
+        """The same DSN (user, password, database, settings) by way of *address*, *port*, without TLS."""
         parts = urlsplit(self.dsn)
         login, at, _ = parts.netloc.rpartition("@")
         kept = [
@@ -179,4 +179,4 @@ class Upstream:
             if name not in ("host", "port") and not name.startswith("ssl")
         ]
         query = urlencode([*kept, ("sslmode", "disable")], quote_via=quote)
-        return f"{parts.scheme}://{login}{at}127.0.0.1:{port}{parts.path}?{query}"
+        return f"{parts.scheme}://{login}{at}{address}:{port}{parts.path}?{query}"
