@@ -12,6 +12,7 @@ import uvloop
 import durable
 from benchmarks.peers import protocol
 from benchmarks.peers.protocol import FAN, Meter, Options
+from benchmarks.workflows import dreams, hears
 from durable import Durable, Status, Workflow, hours
 
 ABOUT = {
@@ -86,25 +87,6 @@ def _workflow(options: Options) -> Workflow[Data, Data]:
     for number in range(1, options.steps + 1):
         add(number)
     return workflow
-
-
-hears = Workflow[Data, Data]("hears")
-
-
-@hears.step
-async def hear(data: Data) -> Data:
-    """Tells when it was woken."""
-    await durable.wait_for_event("go")
-    return {"woke": time.perf_counter()}
-
-
-dreams = Workflow[Data, Data]("dreams")
-
-
-@dreams.step
-async def dream(data: Data) -> None:
-    """Sleeps for a day."""
-    await durable.sleep(hours(24))
 
 
 fans = Workflow[Data, Data]("fans")

@@ -42,6 +42,28 @@ async def test_workers_behind_a_pooler_are_pushed_and_take_over_from_the_killed(
         assert all(result["last"] == 1 for result in results[:60])
 
 
+@pytest.mark.stress
+@pytest.mark.timeout(240)
+async def test_nothing_acknowledged_behind_a_pooler_is_lost_under_load_and_kills(
+    database: str, pooler: str, ledger: Ledger
+) -> None:
+    options = {"lease": LEASE, "listener_dsn": database, "ledger_dsn": database}
+    async with (
+        Crew(pooler) as crew,
+        Durable(pooler, listener_dsn=database, workflows=[flows], worker=False) as client,
+    ):
+        workers = [await crew.start(**options) for _ in range(3)]
+        for _ in range(4):
+            handles = await client.start_many(three, [planned()] * 100)
+            handles += await asyncio.gather(*(client.start(three, planned()) for _ in range(100)))
+            await handles[0].result(60)
+            workers.pop(0).kill()
+            workers.append(await crew.start(**options))
+            results = [await handle.result(60) for handle in handles]
+            assert all(result["last"] == 1 for result in results)
+    assert not await ledger.begun_after_their_record()
+
+
 async def test_an_engine_behind_a_pooler_starts_waits_and_cancels_under_load(database: str, pooler: str) -> None:
     async with Durable(pooler, listener_dsn=database, workflows=[flows]) as engine:
 
