@@ -48,6 +48,7 @@ from durable.store.connection import Pooled
 from durable.store.executions import Executions, births
 from durable.store.group_commit import GroupCommit
 from durable.store.migrate import migrate
+from durable.store.transactions import Transactions
 from durable.telemetry.figures import Figures
 from durable.telemetry.meter import Meter
 from durable.telemetry.otel import metrics
@@ -71,12 +72,13 @@ class Durable(Client):
     once, or to a `Queue` with limits that hold for all workers. *lease* is how long this worker may be silent before others
     take its executions over; *drain* how long running steps may go on when it stops; *max_crashes* after how many crashes of
     its workers an execution is given up. *max_payload* bounds encoded input, in bytes. *writers* is the number of connections
-    that write. *threads* and *processes* bound how many plain ``def`` and ``process=True`` steps run at once. *retention* is
-    how long executions are kept after their end (a duration, or a `Retention` by status; for ever without one), of workflows
-    that do not say so themselves, and *id_retention* how long ids of deleted ones are: under them nothing is started again.
-    *on_reminder* is awaited with each `Input` that nobody has answered for its ``remind_every=``: by one worker that was
-    given it; a reminder is lost with a worker that dies in it, or when it raises (which is logged), and the next one comes in
-    its time.
+    that write. *threads* and *processes* bound how many plain ``def`` and ``process=True`` steps run at once, *transactions*
+    how many steps with ``transactional=True``: each has a connection meanwhile, beside those that write. *retention* is how
+    long executions are kept after their end (a duration, or a `Retention` by status; for ever without one), of workflows that
+    do not say so themselves, and *id_retention* how long ids of deleted ones are: under them nothing is started again.
+    *on_reminder* is awaited with each `Input` that nobody has answered for its ``remind_every=``: by one worker that was given
+    it; a reminder is lost with a worker that dies in it, or when it raises (which is logged), and the next one comes in its
+    time.
 
     *on_execution_failed*, *on_execution_held* and *on_worker_lost* are awaited with what has happened, at most once, by the
     worker that has found it out: an end that a worker's crash hides from it is not told of. *capture_logs* is from which
@@ -103,6 +105,7 @@ class Durable(Client):
         writers: int = 2,
         threads: int = 40,
         processes: int = 2,
+        transactions: int = 10,
         on_reminder: Callable[[Input], Awaitable[None]] | None = None,
         on_execution_failed: Callable[[ExecutionEvent], Awaitable[None]] | None = None,
         on_execution_held: Callable[[ExecutionEvent], Awaitable[None]] | None = None,
@@ -131,6 +134,7 @@ class Durable(Client):
         self._writers = writers
         self._threads = threads
         self._processes = processes
+        self._transactions = transactions
         self._on_reminder = on_reminder
         self._hooks: dict[str, Any] = {
             "on_execution_failed": on_execution_failed,
@@ -155,6 +159,7 @@ class Durable(Client):
             ("writers", self._writers, 1),
             ("threads", self._threads, 1),
             ("processes", self._processes, 1),
+            ("transactions", self._transactions, 1),
         ):
             if type(value) is not int or value < least:
                 raise ConfigurationError(f"Durable: {name} is {value!r}. Give a whole number from {least} up.")
@@ -331,6 +336,8 @@ class Durable(Client):
         stack.push_async_callback(janitor.close)
         supervisor = None
         if self._worker:
+            transactions = Transactions(dsn, self._transactions)
+            stack.push_async_callback(transactions.close)
             supervisor = Supervisor(
                 dsn=dsn,
                 process=process,
@@ -338,6 +345,7 @@ class Durable(Client):
                 queues=self._served,
                 commit=commit,
                 listener=listener,
+                transactions=transactions,
                 runner=runner,
                 lease=self._lease,
                 max_crashes=self._max_crashes,

@@ -69,6 +69,7 @@ class BlockBuilder(NoDecorator):
         retry: Retry | None = None,
         timeout: timedelta | None = None,
         process: bool = False,
+        transactional: bool = False,
         compensate: Function | None = None,
         compensate_on: CompensateOn = "completed",
     ) -> Any:
@@ -81,7 +82,11 @@ class BlockBuilder(NoDecorator):
 
         *compensate* undoes the step when the execution fails later on; it gets the data right after the step. With
         ``compensate_on="started"`` it also undoes a step that was begun but timed out, failed or was cancelled, and then
-        gets the data that the step was given. Raises `DefinitionError`.
+        gets the data that the step was given.
+
+        With *transactional*, an ``async def`` finds a transaction of its own in ``context().connection``: what it writes there
+        commits together with its record, exactly once, or not at all. Such a body does not wait for anything. Raises
+        `DefinitionError`.
         """
 
         def declare(function: F) -> F:
@@ -90,7 +95,7 @@ class BlockBuilder(NoDecorator):
                     self._root,
                     self._data_max,
                     function,
-                    Options(name, retry, timeout, process),
+                    Options(name, retry, timeout, process, transactional),
                     compensate=compensate,
                     compensate_on=compensate_on,
                 )

@@ -135,6 +135,7 @@ class ParallelBuilder(NoDecorator):
         retry: Retry | None = None,
         timeout: timedelta | None = None,
         process: bool = False,
+        transactional: bool = False,
         compensate: Function | None = None,
         compensate_on: CompensateOn = "completed",
     ) -> Any:
@@ -146,7 +147,7 @@ class ParallelBuilder(NoDecorator):
                 self._root,
                 self._data_max,
                 function,
-                Options(name, retry, timeout, process),
+                Options(name, retry, timeout, process, transactional),
                 compensate=compensate,
                 compensate_on=compensate_on,
             )

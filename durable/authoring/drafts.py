@@ -77,6 +77,7 @@ class Options:
     retry: Retry | None = None
     timeout: timedelta | None = None
     process: bool = False
+    transactional: bool = False
 
 
 @dataclass(slots=True)
@@ -173,10 +174,16 @@ def step_draft(
     source = signature.source_of(function, source_of(frame))
     name = signature.name_of(function) if options.name is None else options.name
     where = f'{root.label}: {kind} "{name}" ({source})'
-    if type(options.process) is not bool:
-        raise DefinitionError(f"{where}: process is {options.process!r}. Give True or False.")
+    for option in ("process", "transactional"):
+        if type(given := getattr(options, option)) is not bool:
+            raise DefinitionError(f"{where}: {option} is {given!r}. Give True or False.")
     runs_in: RunsIn = "process" if options.process else "loop" if signature.is_async(function) else "thread"
     check_function(function, runs_in, where)
+    if options.transactional and runs_in != "loop":
+        raise DefinitionError(
+            f"{where} is transactional, but no async def: only that can await its transaction. Make it one, without "
+            "process=True, or leave out transactional=True."
+        )
     check_name(name, f"{root.label}: {kind} name {name!r} ({source})", *_CURES.get(kind, ()))
     step = Step(
         name,
@@ -187,6 +194,7 @@ def step_draft(
         retry=options.retry,
         timeout=options.timeout,
         compensate_on=compensate_on,
+        transactional=options.transactional,
     )
     check_node_values(step, where)
     if compensate is None and compensate_on != "completed":

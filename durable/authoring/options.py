@@ -48,7 +48,13 @@ class RunOptions(TypedDict, total=False):
     process: bool
 
 
-class StepOptions(RunOptions, total=False):
+class BodyOptions(RunOptions, total=False):
+    """Of a step, and of a function that undoes one."""
+
+    transactional: bool
+
+
+class StepOptions(BodyOptions, total=False):
     """Of a step."""
 
     compensate: Function | None

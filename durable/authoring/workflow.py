@@ -21,7 +21,7 @@ from durable.authoring.drafts import (
     source_of,
     step_draft,
 )
-from durable.authoring.options import F, RunOptions
+from durable.authoring.options import BodyOptions, F
 from durable.errors import DefinitionError
 from durable.model import signature
 from durable.model.check import check
@@ -92,9 +92,9 @@ class Workflow(BlockBuilder, Generic[In, Out]):
             self._on_failure = step_draft(self._root, 1, on_failure, Options(), kind="on_failure")
 
     @overload
-    def compensation(self, function: F, /, **options: Unpack[RunOptions]) -> F: ...
+    def compensation(self, function: F, /, **options: Unpack[BodyOptions]) -> F: ...
     @overload
-    def compensation(self, /, **options: Unpack[RunOptions]) -> Callable[[F], F]: ...
+    def compensation(self, /, **options: Unpack[BodyOptions]) -> Callable[[F], F]: ...
     def compensation(
         self,
         function: Any = NOT_GIVEN,
@@ -104,12 +104,13 @@ class Workflow(BlockBuilder, Generic[In, Out]):
         retry: Retry | None = None,
         timeout: timedelta | None = None,
         process: bool = False,
+        transactional: bool = False,
     ) -> Any:
         """Give a function that undoes a step options of its own, before a step names it as its ``compensate=``. Returns the
         function. See `step` for the options. Raises `DefinitionError`."""
 
         def declare(function: F) -> F:
-            declare_compensation(self._root, function, Options(name, retry, timeout, process))
+            declare_compensation(self._root, function, Options(name, retry, timeout, process, transactional))
             return function
 
         return declare if function is NOT_GIVEN else declare(function)

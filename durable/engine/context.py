@@ -6,17 +6,22 @@ import asyncio
 import contextvars
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
 from durable.errors import UsageError
 from durable.model.failure import Failure
 
 if TYPE_CHECKING:
+    import asyncpg
+
     from durable.engine.effects import Effects
     from durable.engine.interpreter import Interpreter
+    from durable.engine.journal import Transaction
     from durable.engine.logs import Logs
     from durable.engine.strands import Strand
     from durable.engine.streaming import Stream
+
+    Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
 
 class Engine(Protocol):
@@ -57,6 +62,7 @@ class Context:
         "path",
         "tags",
         "told",
+        "transaction",
         "workflow",
     )
 
@@ -76,6 +82,7 @@ class Context:
         life: int = 0,
         make_stream: Callable[[], Stream] | None = None,
         make_logs: Callable[[], Logs] | None = None,
+        transaction: Transaction | None = None,
     ) -> None:
         self.execution_id = execution_id
         self.workflow = workflow
@@ -88,10 +95,22 @@ class Context:
         self.life = life  # how often the execution was begun afresh
         self.body = body  # None in a worker process
         self.told: Stream | None = None  # the stream, once it was used
+        self.transaction = transaction  # of a transactional step
         self._make_stream = make_stream
         self._make_logs = make_logs
         self._logs: Logs | None = None
         self._cancelled = False
+
+    @property
+    def connection(self) -> Connection:
+        """The connection of a step with ``transactional=True``, in a transaction (read committed) that the engine commits
+        together with the step's record, and rolls back if the step fails. The body may use it until it returns, and does not
+        end the transaction. Raises `UsageError` elsewhere."""
+        if self.transaction is None:
+            raise UsageError(
+                f"{self.path!r} has no connection: it is not transactional. Say so: step(transactional=True)."
+            )
+        return self.transaction.connection
 
     @property
     def logs(self) -> Logs | None:

@@ -69,6 +69,11 @@ def effects() -> Effects:
             f"this was awaited within run({called!r}), whose answer is recorded as a whole: when the body runs again, what is "
             "inside is not called, and others would get its answers. Await it in the body itself."
         )
+    if context.transaction is not None:
+        raise UsageError(
+            f"this was awaited in {context.path!r}, which is transactional: its transaction would be open "
+            "for nobody knows how long. Await it in a step of its own, before or after."
+        )
     if body.effects is None:
         body.effects = Effects(body, context.path, context.attempt)
     return body.effects

@@ -24,7 +24,18 @@ import msgspec
 
 from durable.engine import composites, concurrency, ending
 from durable.engine.context import Body, Context, Engine
-from durable.engine.journal import Blocked, Completed, Journal, Outcome, Past, Record, Subject, Value
+from durable.engine.journal import (
+    Blocked,
+    Completed,
+    Journal,
+    Outcome,
+    Past,
+    Record,
+    Refused,
+    Subject,
+    Transaction,
+    Value,
+)
 from durable.engine.logs import Logs
 from durable.engine.step_runner import NotBegun, StepRunner
 from durable.engine.strands import IN_PLACE, Activity, NodeFailed, Strand
@@ -247,14 +258,11 @@ class Interpreter:
             record = await self.attempts(step, path, value, strand, past)
             if isinstance(record, Blocked):
                 return record
-            if step.compensation is not None:
-                hold = False  # it may have to be undone: what happens next must find it
-                if record.value is None:
-                    record.data_seq = value.seq
-                    self.subject.history.pin(value)
-            if hold:
+            if step.transactional:
+                pass  # it is durable, as what the body has written is
+            elif hold and step.compensation is None:
                 strand.pending.append(record)
-            else:
+            else:  # it may have to be undone: what happens next must find it
                 await self.write(strand, record)
             done = self.after(record, value, strand)
         assert isinstance(done, Value)
@@ -280,7 +288,11 @@ class Interpreter:
         retry = step.retry or self.definition.retry
         while True:
             self.refuse_killers(path, attempt)
-            tried = await self._attempt(step, path, value, strand, attempt, past.forgiven + retry.max_attempts)
+            numbers = attempt, past.forgiven + retry.max_attempts
+            if step.transactional:
+                tried = await self._transact(step, path, value, strand, *numbers)
+            else:
+                tried = await self._attempt(step, path, value, strand, *numbers)
             if isinstance(tried, Blocked):
                 return tried
             record, error = tried
@@ -310,8 +322,47 @@ class Interpreter:
         left = await self.activity.sleep(self.journal.pause(delay), delay)
         return None if left is None else Blocked(left)
 
-    async def _attempt(
+    async def _transact(
         self, step: Step | Decision, path: str, value: Value, strand: Strand, attempt: int, max_attempts: int
+    ) -> tuple[Record, Exception | None] | Blocked:
+        """The same for a transactional step. The record of a success is durable then. To lose the connection is no attempt,
+        unless that happens again and again."""
+        lost = 0
+        while True:
+            transaction = await self.journal.begin()
+            try:
+                tried = await self._attempt(step, path, value, strand, attempt, max_attempts, transaction)
+                if isinstance(tried, Blocked):
+                    return tried
+                record, error = tried
+                if error is None and not transaction.is_lost:
+                    try:
+                        if await transaction.commit(record):
+                            self._written(record)
+                            return tried
+                    except Refused as refused:
+                        error = refused.reason
+                        return self._failed(path, attempt, error, record.seconds), error
+                elif not transaction.is_lost:
+                    return tried
+            finally:
+                await transaction.close()
+            lost += 1
+            if lost >= self.max_crashes:
+                error = error or StepAborted(
+                    f"{path!r} could not be committed {lost} times, through no fault of its own"
+                )
+                return self._failed(path, attempt, error, record.seconds), error
+
+    async def _attempt(
+        self,
+        step: Step | Decision,
+        path: str,
+        value: Value,
+        strand: Strand,
+        attempt: int,
+        max_attempts: int,
+        transaction: Transaction | None = None,
     ) -> tuple[Record, Exception | None] | Blocked:
         """Try the step once; returns the record to be written, and the error if it failed. `Blocked` when its body waits."""
         if (entering := self.journal.enter(path)) is not None:
@@ -332,6 +383,7 @@ class Interpreter:
             subject.history.life,
             functools.partial(Stream, self, path, attempt),
             functools.partial(Logs, self, path, attempt) if self.runner.capture else None,
+            transaction,
         )
         may_begin = self.journal.may_begin if strand is self.root else functools.partial(self.may_begin, strand)
         began = time.perf_counter()
@@ -363,11 +415,17 @@ class Interpreter:
             await self.journal.drain_stream(0)
         if reply is None:
             assert error is not None
-            text = _encode(Failure.of(error)).decode()
-            return Record(subject.history.take_seq(), path, "failed", attempt, None, text, None, seconds), error
+            return self._failed(path, attempt, error, seconds), error
         seq = subject.history.take_seq()
         record = Record(seq, path, "completed", attempt, reply.value, None, None, seconds, reply.target)
+        if reply.value is None and isinstance(step, Step) and step.compensation is not None:
+            record.data_seq = value.seq
+            subject.history.pin(value)
         return record, None
+
+    def _failed(self, path: str, attempt: int, error: Exception, seconds: float) -> Record:
+        text = _encode(Failure.of(error)).decode()
+        return Record(self.subject.history.take_seq(), path, "failed", attempt, None, text, None, seconds)
 
     async def guarded(self, work: Awaitable[T], strand: Strand) -> tuple[T | None, Exception | None]:
         """Await what the author wrote; returns its result, or its error as one that can be recorded."""
@@ -438,18 +496,22 @@ class Interpreter:
             strand.pending = []
         if records:
             await self.journal.record(*records)
-            for record in records:
-                self.subject.history.add(record)
-                if record.consumes:
-                    self.journal.inbox.consumed(record.consumes)
-                if record.key is not None:
-                    if record.delay is not None:
-                        self.dues[record.seq] = self.loop.time() + record.delay
-                    if self.runner.tracer is not None:
-                        self.runner.tracer.recorded(self.subject.execution_id, record)
-            self.subject.crashes = 0
+            self._written(*records)
             if self.subject.history.open and any(record.key is None for record in records):
                 await self._take_back()
+
+    def _written(self, *records: Record) -> None:
+        """They are durable."""
+        for record in records:
+            self.subject.history.add(record)
+            if record.consumes:
+                self.journal.inbox.consumed(record.consumes)
+            if record.key is not None:
+                if record.delay is not None:
+                    self.dues[record.seq] = self.loop.time() + record.delay
+                if self.runner.tracer is not None:
+                    self.runner.tracer.recorded(self.subject.execution_id, record)
+        self.subject.crashes = 0
 
     async def _take_back(self) -> None:
         """Take back what is asked, listened for and begun by what is over: it expires."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -23,6 +23,9 @@ from durable.model.failure import Failure
 from durable.model.inputs import Request
 from durable.model.paths import outer_paths
 from durable.model.status import Status
+
+if TYPE_CHECKING:
+    from durable.engine.context import Connection
 
 Kind: TypeAlias = Literal[
     "completed",
@@ -390,6 +393,37 @@ class Subject:
     undo: str | None = None  # the reason of a cancellation that asks for compensation
 
 
+class Refused(Exception):
+    """A transaction was not committed, for a *reason* that lies in what was done in it."""
+
+    def __init__(self, reason: Exception) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Transaction(Protocol):
+    """What the body of a transactional step writes in. It is rolled back when it is closed and was not committed."""
+
+    @property
+    def connection(self) -> Connection:
+        """The author's, for as long as the body runs."""
+        ...
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the connection is gone: nothing of what was written is there."""
+        ...
+
+    async def commit(self, record: Record) -> bool:
+        """Append *record*, a result, and commit. False when nothing was committed, through no fault of the body: it is to
+        run again. Raises `Refused`, and like `Journal.record`, by whose rules it is cancelled."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of the connection."""
+        ...
+
+
 class Journal(Protocol):
     """Where an execution's records go. Each method returns when what it was told is durable."""
 
@@ -398,6 +432,11 @@ class Journal(Protocol):
         stops the execution to go on elsewhere, it may have happened. Any other cancellation waits for it, and is not
         raised: what was done is known, and nothing new begins anyway. Raises `AnsweredMeanwhile` when a question is to be
         closed that somebody has answered: its message is there."""
+        ...
+
+    async def begin(self) -> Transaction:
+        """Begin a transaction for the body of a step, as soon as that can be. Raises like `record`. If cancelled, there is
+        none."""
         ...
 
     async def conclude(self, outcome: Outcome) -> None:

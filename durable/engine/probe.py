@@ -20,7 +20,7 @@ from durable.codec import Codec
 from durable.engine.ending import to_undo
 from durable.engine.inbox import Inbox
 from durable.engine.interpreter import Interpreter, Jump
-from durable.engine.journal import Blocked, Outcome, Past, Record, Subject, Value
+from durable.engine.journal import Blocked, Outcome, Past, Record, Subject, Transaction, Value
 from durable.engine.step_runner import Item, StepRunner
 from durable.engine.strands import Strand
 from durable.engine.streaming import Told
@@ -118,6 +118,9 @@ class _Nowhere:
 
     def __init__(self) -> None:
         self.inbox = Inbox()
+
+    async def begin(self) -> Transaction:
+        raise InternalError("nothing is run here")
 
     async def record(self, *records: Record) -> None:
         """It is taken for durable, and the walk goes on."""

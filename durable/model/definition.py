@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from durable.model.retention import Retention
 from durable.model.retry import Retry
@@ -84,7 +84,8 @@ class Rule:
 @dataclass(frozen=True, slots=True)
 class Step:
     """One function: its result is recorded once. `compensation` is the step that undoes it. `whole`: that its result is
-    whatever it returns; else None leaves the data as it was."""
+    whatever it returns; else None leaves the data as it was. `transactional`: that what its body writes by its context's
+    connection commits together with its record."""
 
     name: str
     function: Function
@@ -96,6 +97,7 @@ class Step:
     compensation: Step | None = None
     compensate_on: CompensateOn = "completed"
     whole: bool = False
+    transactional: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,7 @@ class Decision:
     timeout: timedelta | None = None
     max_visits: int = VISITS_MAX
     targets: tuple[str, ...] = ()
+    transactional: ClassVar[bool] = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,13 +16,14 @@ from uuid import UUID
 import msgspec
 
 from durable.engine.inbox import Inbox
-from durable.engine.journal import Birth, Blocked, Completed, Failed, Outcome, Record, Subject
+from durable.engine.journal import Birth, Blocked, Completed, Failed, Outcome, Record, Subject, Transaction
 from durable.engine.streaming import Told
 from durable.errors import AnsweredMeanwhile, ClaimLost, Interruption
 from durable.model.answers import MATCH, ChildEnd, topic_of_child, topic_of_started
 from durable.model.failure import Failure
 from durable.model.status import Change, Status, stored_sources
 from durable.runtime.code import Code
+from durable.runtime.transacting import OwnedTransaction
 from durable.store import claims
 from durable.store.connection import Row
 from durable.store.group_commit import GroupCommit, Write
@@ -332,6 +333,15 @@ class Owned:
         """See `Journal`."""
         await asyncio.sleep(seconds)
 
+    async def begin(self) -> Transaction:
+        """See `Journal`."""
+        transactions = self.supervisor.transactions
+        transaction = await transactions.begin()
+        held_by = self.execution_id, self.token
+        return OwnedTransaction(
+            transactions, transaction, held_by, self.writes.worker_id, self._goes_on_elsewhere, self._moved
+        )
+
     async def record(self, *records: Record) -> None:
         """See `Journal`."""
         if not self._adopted:
@@ -363,6 +373,10 @@ class Owned:
                 or (record.kind == "failing" and self.subject.undo is not None)
             ):
                 self.supervisor.cancel_doomed()
+        self._moved()
+
+    def _moved(self) -> None:
+        """A record is durable."""
         if self.suspect:
             self.suspect = False
             self.supervisor.cleared()

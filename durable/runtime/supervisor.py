@@ -52,6 +52,7 @@ from durable.store.connection import AGAIN, LOST, Link, Row
 from durable.store.executions import births
 from durable.store.group_commit import GroupCommit
 from durable.store.queries import load
+from durable.store.transactions import Transactions
 from durable.telemetry.catalogue import Labels
 from durable.telemetry.meter import Meter
 from durable.telemetry.tracing import Tracing, Waits, waits_of
@@ -80,6 +81,7 @@ class Supervisor:
         queues: Mapping[str, int],
         commit: GroupCommit,
         listener: Listener,
+        transactions: Transactions,
         runner: StepRunner,
         lease: float,
         max_crashes: int,
@@ -105,6 +107,7 @@ class Supervisor:
         self._codes = codes
         self._commit = commit
         self._listener = listener
+        self.transactions = transactions
         self._runner = runner
         self._max_crashes = max_crashes
         self._engine = engine

@@ -17,7 +17,8 @@ from durable.codec import Codec, JsonCodec
 from durable.engine.context import Context
 from durable.engine.step_runner import StepRunner
 from durable.errors import ClaimLost, UsageError
-from durable.model.definition import Definition
+from durable.model.definition import Definition, Step
+from durable.model.paths import node_at
 from durable.model.paths import plain as without_indices
 from durable.testing.comparison import differences
 from durable.testing.keys import WatchingRunner
@@ -46,8 +47,8 @@ async def crash_everywhere(
     """Run *workflow* on *input* once, then again with a crash at each of its writes, and with two of them.
 
     *check* is called with every `Run` that has ended, the uninterrupted one first: assert in it what must hold of each.
-    *mocks* and what comes from *outside* (*events*, *events_before*, *inputs*) are as for `run`. Of the single crashes at most
-    *first_crashes* are tried, and *second_crashes* of their pairs, evenly spread; None: all.
+    *mocks* and what comes from *outside* (*events*, *events_before*, *inputs*, *connection*) are as for `run`. Of the single
+    crashes at most *first_crashes* are tried, and *second_crashes* of their pairs, evenly spread; None: all.
 
     Raises `AssertionError`, saying where the world was stopped, when a run breaks a law (see `durable.testing.laws`), when it
     ends otherwise than the uninterrupted one (see `durable.testing.comparison` for what chance may decide), or when a body is
@@ -118,13 +119,13 @@ class _CrashingJournal(MemoryJournal):
         self._buried = False
         self.writes = 0
 
-    async def _write(self, write: Callable[[], None]) -> None:
+    async def _write(self, write: Callable[[], None], commit: Callable[[], Awaitable[None]] | None = None) -> None:
         if self.crashed.is_set() and self.stopping():
             raise ClaimLost("this worker is dead")
         self.writes += 1
         number = self.writes
         await self._reach(Point(number, "before"))
-        await super()._write(write)
+        await super()._write(write, commit)
         await self._reach(Point(number, "after"))
 
     async def _reach(self, point: Point) -> None:
@@ -243,6 +244,10 @@ def _compare(report: CrashReport, life: _Life, codec: Codec) -> Run:
     report.keyed |= life.keyed
     repeats = [Repeat(path, attempt, times, life.points) for (path, attempt), times in life.calls.items() if times > 1]
     report.repeats += repeats
+    for repeat in repeats:
+        node = node_at(definition, repeat.path)
+        if isinstance(node, Step) and node.transactional:
+            report.transactional.add(without_indices(repeat.path))
     faults = [*life.faults, *faults_of_end(definition, run.records, run.status), *differences(definition, run, plain)]
     for repeat in repeats:
         if repeat.times > 1 + len(life.points):

@@ -26,10 +26,9 @@ class _Watched(Context):
 
     @classmethod
     def of(cls, context: Context, asked: Callable[[str], object]) -> _Watched:
-        _, arguments = context.__reduce__()
-        watched = cls(*arguments)
-        watched.engine = context.engine
-        watched.body = context.body
+        watched = cls.__new__(cls)
+        for name in Context.__slots__:
+            setattr(watched, name, getattr(context, name))
         watched._asked = asked
         return watched
 

@@ -36,11 +36,13 @@ from durable.engine.journal import (
     Listening,
     Outcome,
     Record,
+    Refused,
     Subject,
+    Transaction,
 )
 from durable.engine.step_runner import StepRunner
 from durable.engine.streaming import Told
-from durable.errors import AnsweredMeanwhile, InternalError, Interruption
+from durable.errors import AnsweredMeanwhile, InternalError, Interruption, UsageError
 from durable.inbox import refuse_wrong
 from durable.model.answers import (
     EVENT,
@@ -97,6 +99,8 @@ class MemoryJournal:
         self._answers: list[tuple[str, str]] = []  # what is to be answered once it is asked
         self._begun: dict[UUID, _Begun] = {}  # children whose end was not told yet
         self.told: list[Told] = []  # by the bodies
+        self.connection: Any = None  # that of the test, for transactional steps
+        self._turn = asyncio.Lock()  # whose it is
         self._ends: dict[UUID, str] = {}  # how those have ended that were only started
 
     @property
@@ -215,6 +219,7 @@ class MemoryJournal:
                 continue
             journal = MemoryJournal(codec=self._codec)
             journal._coming, journal._answers = self._coming, self._answers
+            journal.connection, journal._turn = self.connection, self._turn
             try:
                 await run(begun.birth, journal)
             except AssertionError as hangs:
@@ -278,6 +283,16 @@ class MemoryJournal:
         for record in records:
             await self._write(functools.partial(self._append, record))
 
+    async def begin(self) -> Transaction:
+        """See `Journal`. One at a time: all have the one connection of the test."""
+        transaction = _MemoryTransaction(self, self.connection, self._turn)
+        await transaction.start()
+        return transaction
+
+    async def commit(self, record: Record, commit: Callable[[], Awaitable[None]]) -> None:
+        """Append what is durable as soon as *commit* has returned."""
+        await self._write(functools.partial(self._append, record), commit)
+
     async def conclude(self, outcome: Outcome) -> None:
         """See `Journal`."""
         await self._write(lambda: self._conclude(outcome))
@@ -318,7 +333,9 @@ class MemoryJournal:
         self._stopping = False
         self._deadline = None
 
-    async def _write(self, write: Callable[[], None]) -> None:
+    async def _write(self, write: Callable[[], None], commit: Callable[[], Awaitable[None]] | None = None) -> None:
+        if commit is not None:
+            await commit()
         write()
         try:
             await asyncio.sleep(0)  # as in life, a reply comes in a later turn of the loop
@@ -377,6 +394,56 @@ class MemoryJournal:
             self._topics = self.inbox.topics()
         else:
             self.ended = outcome
+
+
+class _MemoryTransaction:
+    """A transaction on the connection of the test, if it has given one."""
+
+    def __init__(self, journal: MemoryJournal, connection: Any, turn: asyncio.Lock) -> None:
+        self._journal = journal
+        self._connection = connection
+        self._turn = turn
+        self._open: Any = None
+        self.is_lost = False
+
+    async def start(self) -> None:
+        await self._turn.acquire()
+        try:
+            if self._connection is not None:
+                begun = self._connection.transaction()
+                await begun.start()
+                self._open = begun
+        except BaseException:
+            self._turn.release()
+            raise
+
+    @property
+    def connection(self) -> Any:
+        if self._connection is None:
+            raise UsageError(
+                "this test has no connection for transactional steps. Give it one, run(..., connection=...), or a mock of "
+                "the step."
+            )
+        return self._connection
+
+    async def commit(self, record: Record) -> bool:
+        await self._journal.commit(record, self._commit)
+        return True
+
+    async def _commit(self) -> None:
+        if self._open is not None:
+            begun, self._open = self._open, None
+            try:
+                await begun.commit()
+            except Exception as error:
+                raise Refused(error) from error
+
+    async def close(self) -> None:
+        try:
+            if self._open is not None:
+                await self._open.rollback()
+        finally:
+            self._turn.release()
 
 
 def _is_in(match: str, payload: str) -> bool:
@@ -530,15 +597,17 @@ class Run:
 
 
 class Outside(TypedDict, total=False):
-    """What comes to an execution from outside; see `run`. Each is a name with a payload."""
+    """What comes to an execution from outside; see `run`."""
 
     events: Sequence[tuple[str, Any]]
     events_before: Sequence[tuple[str, Any]]
     inputs: Sequence[tuple[str, Any]]
+    connection: Any
 
 
 def send_all(journal: MemoryJournal, codec: Codec, outside: Outside) -> None:
     """Let it come."""
+    journal.connection = outside.get("connection")
     for name, payload in outside.get("events_before", ()):
         journal.send(name, codec.encode(payload))
     for name, payload in outside.get("events", ()):
@@ -561,11 +630,11 @@ async def run(
 ) -> Run:
     """Run *workflow* on *input* to its end, in memory. No retry and no pause takes real time; bodies do.
 
-    *mocks* stand in for bodies: by the name of a step, or its path without visits and indices (``"fetch/user"``), a function to
-    call in its place (async or not, with the parameters that it asks for), an exception to raise, or a value to return.
+    *mocks* stand in for bodies: by the name of a step, or its path without visits and indices (``"fetch/user"``), a function
+    to call in its place (async or not, with the parameters that it asks for), an exception to raise, or a value to return.
     *events* are names and payloads, each sent once the execution sleeps until one of its name comes; *events_before* are sent
-    before it begins; *inputs* are names and answers, each given once it is asked. *crashes* is how many workers died with
-    it before.
+    before it begins; *inputs* are names and answers, each given once it is asked. *connection* is an asyncpg connection for
+    transactional steps, one after the other. *crashes* is how many workers died with it before.
 
     Raises `DefinitionError`, `EncodeError`, `UsageError` for a mock of a step that does not exist, `InputRejected`, and
     `AssertionError` when it waits for ever for what is not sent. If cancelled, the step that runs is cancelled.

@@ -42,18 +42,20 @@ class CrashReport:
     """What a `crash_everywhere` saw: the uninterrupted run, the number of crashed ones, and every body that was repeated.
 
     `keyed` are the steps, as paths without visits and indices, that have ever asked for their `idempotency_key`. A repeat does
-    twice whatever its step does to the world, unless the world knows it by that key, or does not mind.
+    twice whatever its step does to the world, unless the world knows it by that key, or does not mind. What one of the
+    `transactional` steps writes by its connection is not done twice.
     """
 
     uninterrupted: Run
     runs: int = 0
     repeats: list[Repeat] = field(default_factory=list[Repeat])
     keyed: set[str] = field(default_factory=set[str])
+    transactional: set[str] = field(default_factory=set[str])
 
     @property
     def unkeyed(self) -> set[str]:
-        """The steps that ran again after a crash and never asked for their key: those to look at."""
-        return {plain(repeat.path) for repeat in self.repeats} - self.keyed
+        """The steps that ran again after a crash, are not transactional, and never asked for their key: those to look at."""
+        return {plain(repeat.path) for repeat in self.repeats} - self.keyed - self.transactional
 
     def assert_keyed(self, *steps: str) -> None:
         """Assert that *steps*, paths without visits and indices, have asked for their `idempotency_key`.
@@ -86,11 +88,14 @@ class CrashReport:
         for step in steps:
             repeats = self._of(step)
             runs = len({repeat.crashed for repeat in repeats})
-            key = "under its idempotency key" if step in self.keyed else "WITHOUT asking for its idempotency key"
-            lines.append(
-                f"  {step:{width}}  in {runs} of {self.runs} runs, {key}; e.g. crashed {spelled(repeats[0].crashed)}"
-            )
+            crashed = spelled(repeats[0].crashed)
+            lines.append(f"  {step:{width}}  in {runs} of {self.runs} runs, {self._how(step)}; e.g. crashed {crashed}")
         return "\n".join(lines)
+
+    def _how(self, step: str) -> str:
+        if step in self.keyed:
+            return "under its idempotency key"
+        return "in its transaction" if step in self.transactional else "WITHOUT asking for its idempotency key"
 
 
 def spelled(points: Sequence[Point]) -> str:

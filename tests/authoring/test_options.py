@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -209,3 +209,24 @@ def test_an_into_annotated_with_the_results_of_another_node_is_refused() -> None
 
     assert "is annotated to take ItemResults, but it is given ArmResults" in refused(parallel)
     assert "is annotated to take ArmResults, but it is given ItemResults" in refused(foreach)
+
+
+# --- transactional ---------------------------------------------------------------------------------------------------
+
+
+def test_only_an_async_def_can_be_transactional() -> None:
+    def declare(orders: Flow) -> None:
+        @orders.step(transactional=True)  # here
+        def pays(data: Any) -> Any:
+            return data
+
+    assert "is transactional, but no async def" in refused(declare)
+
+
+def test_a_transactional_that_is_no_bool_is_refused() -> None:
+    def declare(orders: Flow) -> None:
+        @orders.step(transactional=cast("Any", 1))  # here
+        async def pays(data: Any) -> Any:
+            return data
+
+    assert "transactional is 1. Give True or False." in refused(declare)

@@ -15,7 +15,7 @@ import contextlib
 import random
 import zlib
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, TypeAlias
 
@@ -45,6 +45,8 @@ EFFECTS = ("sleep", "call", "fail", "both", "child", "started", "nothing", "nobo
 # And what needs somebody outside, who sends events, answers questions and emits: see `Plan.awaited`.
 OUTSIDE = (*EFFECTS, "broken child", "event", "any", "all", "input")
 EMITTED = (*OUTSIDE, "matched", "work")
+# What the body of a transactional step writes: that it was paid, in the transaction of its record.
+PAY = "insert into public.paid (execution_id, path, attempt) values (durable.execution_id($1), $2, $3)"
 WORK = 4.0  # seconds for which a body works that takes its time: longer than the lease of a storm
 
 Data: TypeAlias = dict[str, Any]
@@ -61,13 +63,15 @@ def tree(
     effects: Sequence[str] = EFFECTS,
     slept: Tell | None = None,
     postscript: bool = False,
+    pays: bool = False,
 ) -> Workflow[Any, Any]:
     """The workflow of *seed*, to be run on `INPUT`. A retry waits either next to nothing or *far*. *log* is awaited at the
     beginning of each body, those of compensations included. With *waits*, many bodies wait, in the ways of *effects*; workers
-    must know `CHILDREN`. *slept* is told of each sleep that is over, by the key of its record. A *postscript* is a last step
-    more, which changes nothing: as a compatible new version of the code has it."""
-    grower = _Grower(random.Random(seed), far, log, waits, effects, slept)
-    on_failure = grower.undoing("told", 0) if grower.chance(0.3) else None
+    must know `CHILDREN`. *slept* is told of each sleep that is over, by the key of its record. With *pays*, many of the steps
+    that do not wait, and of the compensations, are transactional: their bodies do what `PAY` says. A *postscript* is a last
+    step more, which changes nothing: as a compatible new version of the code has it."""
+    grower = _Grower(random.Random(seed), far, log, waits, effects, slept, pays)
+    on_failure = grower.undoing("told", 0, sleeps=grower.sleeps()) if grower.chance(0.3) else None
     workflow: Workflow[Any, Any] = Workflow(f"tree{seed}", on_failure=on_failure)
     grower.workflow = workflow
     grower.block(workflow, depth=1, items=False)
@@ -111,11 +115,14 @@ class Plan:
     effects: tuple[str, ...] = ()  # of EMITTED
     far: timedelta = FAR
     slept: Tell | None = None
+    pays: bool = False
 
     async def run(self, log: Log | None, data: Data, item: int) -> Data | None:
         here = context()
         if log is not None:
             await log(here)
+        if self.pays:
+            await here.connection.execute(PAY, here.execution_id, here.path, here.attempt)
         for _ in range(self.turns):
             await asyncio.sleep(0)
         for number, effect in enumerate(self.effects):
@@ -262,6 +269,7 @@ class _Grower:
     waits: bool
     draws: Sequence[str]
     slept: Tell | None
+    pays: bool
     left: int = BUDGET
     names: int = 0
     workflow: Workflow[Any, Any] = field(init=False)
@@ -314,11 +322,17 @@ class _Grower:
             far=self.far,
             slept=self.slept,
         )
-        options: dict[str, Any] = {"name": name, "retry": self.retry(attempts)}
+        if not plan.effects and self.is_paid(name):
+            plan = replace(plan, pays=True)
+        options: dict[str, Any] = {"name": name, "retry": self.retry(attempts), "transactional": plan.pays}
         if self.chance(0.4):
             options["compensate"] = self.compensation(name)
             options["compensate_on"] = self.rng.choice(("completed", "started"))
         block.step(**options)(self.body(plan, items))
+
+    def is_paid(self, name: str) -> bool:
+        """Whether a step is transactional; nothing is drawn for that, so that the tree is the same if none is."""
+        return self.pays and zlib.crc32(name.encode()) % 2 == 0
 
     def effects(self) -> tuple[str, ...]:
         if not self.waits or self.chance(0.4):
@@ -343,16 +357,23 @@ class _Grower:
     def compensation(self, name: str) -> Any:
         attempts = self.rng.choice((1, 1, 2))
         failures = attempts if self.chance(0.1) else self.rng.randrange(attempts)
-        undo = self.undoing(name, failures)
-        return self.workflow.compensation(name="undo", retry=self.retry(attempts))(undo)
+        sleeps = self.sleeps()
+        pays = not sleeps and self.is_paid(f"undo {name}")
+        undo = self.undoing(name, failures, sleeps=sleeps, pays=pays)
+        return self.workflow.compensation(name="undo", retry=self.retry(attempts), transactional=pays)(undo)
 
-    def undoing(self, name: str, failures: int) -> Any:
-        log, sleeps = self.log, self.waits and self.chance(0.5)
+    def sleeps(self) -> bool:
+        return self.waits and self.chance(0.5)
+
+    def undoing(self, name: str, failures: int, *, sleeps: bool, pays: bool = False) -> Any:
+        log = self.log
 
         async def undo(data: Data) -> Data:
             here = context()
             if log is not None:
                 await log(here)
+            if pays:
+                await here.connection.execute(PAY, here.execution_id, here.path, here.attempt)
             await (durable.sleep(self.far) if sleeps else asyncio.sleep(0))
             if here.attempt <= failures:
                 raise ValueError(f"{here.path} cannot be undone")

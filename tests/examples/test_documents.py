@@ -47,6 +47,7 @@ SHOWN = {
     "steps": "loan-1: step check_amount, attempt 1 of 1\n3.5% until 2027-01-01",
     "ids": "execution 'invoice-7' exists already.",
     "transaction": "welcome, ada@example.com\nada@example.com",
+    "booking": "300 cents are with bob\n300",
     "asking": "no longer needed\ncancelled",
     "held": 'pending definition - expected step "pay" in place 2, found step "charge"\norder',
     "kitchen": "['rice', 'beans'] cooked\ntable 4 is free again\ncompensated",

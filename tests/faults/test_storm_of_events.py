@@ -106,7 +106,7 @@ class Storm:
     ("executions", "in_flight", "kills_min"),
     [
         pytest.param(60, 40, 1),
-        pytest.param(5_000, 250, 20, marks=[pytest.mark.stress, pytest.mark.timeout(2_400)]),
+        pytest.param(5_000, 250, 20, marks=[pytest.mark.stress, pytest.mark.timeout(3_600)]),
     ],
 )
 async def test_every_event_is_consumed_exactly_once_and_nobody_hangs(

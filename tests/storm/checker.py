@@ -23,6 +23,7 @@ def faults(history: History) -> Iterator[str]:
     yield from owners(history)
     yield from overlaps(history)
     yield from early_timers(history)
+    yield from unpaid(history)
     yield from lost(history)
     yield from limits(history)
     yield from missed_instants(history)
@@ -77,6 +78,22 @@ def early_timers(history: History) -> Iterator[str]:
         if timer.at < timer.due - CLOCKS:
             early = f"{timer.due - timer.at:.3f} s early"
             yield f"{timer.what} of {timer.execution} ({timer.path!r}) was over {early}"
+
+
+def unpaid(history: History) -> Iterator[str]:
+    """Law 1: what the body of a transactional step writes and its result are there together, and once. Which steps are
+    transactional is known by what was written."""
+    recorded: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
+    for moment in history.moments:
+        if moment.place == "journal" and moment.row["kind"] == "completed":
+            recorded[moment.row["execution_id"], moment.row["path"]].append(moment.tx)
+    for paid in history.paid:
+        found = recorded[paid.execution, paid.path]
+        if found.count(paid.tx) != 1:
+            yield f"{paid.path!r} of {paid.execution} (attempt {paid.attempt}) was paid in {paid.tx}, and recorded in {found}"
+    for (execution, path), times in Counter((paid.execution, paid.path) for paid in history.paid).items():
+        if times > 1:
+            yield f"{path!r} of {execution} was paid {times} times"
 
 
 def lost(history: History) -> Iterator[str]:

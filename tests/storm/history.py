@@ -39,6 +39,9 @@ create trigger moments after insert on durable.message for each row execute func
 create trigger moments after insert on durable.emission for each row execute function public.keep_moment();
 create trigger moments after insert on durable.journal referencing new table as added
     for each statement execute function public.keep_record();
+create table public.paid (
+    execution_id uuid not null, path text not null, attempt int not null, tx bigint not null default txid_current()
+);
 create table public.slept (
     execution_id uuid not null, path text not null, attempt int not null, key text not null,
     at timestamptz not null default clock_timestamp(), tries int not null
@@ -110,6 +113,16 @@ class Frozen:
 
 
 @dataclass(frozen=True)
+class Paid:
+    """What the body of a transactional step has written. `tx` is the transaction."""
+
+    execution: str
+    path: str
+    attempt: int
+    tx: int
+
+
+@dataclass(frozen=True)
 class Acked:
     """A call that returned: a start, event, input or emission, and to what."""
 
@@ -125,6 +138,7 @@ class History:
     moments: list[Moment] = field(default_factory=list[Moment])
     bodies: list[Body] = field(default_factory=list[Body])
     timers: list[Timer] = field(default_factory=list[Timer])
+    paid: list[Paid] = field(default_factory=list[Paid])
     frozen: list[Frozen] = field(default_factory=list[Frozen])
     acked: list[Acked] = field(default_factory=list[Acked])
     started: set[str] = field(default_factory=set[str])
@@ -145,6 +159,8 @@ async def read(connection: asyncpg.Connection[Any]) -> History:
     for row in await connection.fetch(TIMERS):
         due, at = row["run_at"].timestamp(), row["at"].timestamp()
         history.timers.append(Timer(row["execution"], row["path"], row["what"], due, at))
+    for row in await connection.fetch("select execution_id::text, path, attempt, tx from public.paid"):
+        history.paid.append(Paid(*row))
     history.started = {
         row["execution_id"].hex for row in await connection.fetch("select execution_id from durable.execution")
     }

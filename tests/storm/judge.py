@@ -43,18 +43,19 @@ async def judge(storm: Storm) -> list[str]:
         kept.bodies = read_bodies(storm.bodies, storm.deaths)
         kept.frozen, kept.acked = storm.frozen, storm.acked
         faults += checker.faults(kept)
-        faults += await _ends(storm, connection)
+        faults += await _ends(storm, connection, Counter((paid.execution, paid.path) for paid in kept.paid))
     try:
         await assert_invariants(storm.dsn)
     except AssertionError as broken:
         faults.append(str(broken))
     storm.figures["bodies"] = len(kept.bodies)
+    storm.figures["paid"] = len(kept.paid)
     storm.figures["firings"] = len(kept.instants)
     storm.figures["acknowledged"] = len(kept.acked)
     return faults
 
 
-async def _ends(storm: Storm, connection: asyncpg.Connection[Any]) -> list[str]:
+async def _ends(storm: Storm, connection: asyncpg.Connection[Any], paid: Counter[tuple[str, str]]) -> list[str]:
     rows = await connection.fetch(ENDS)
     traces = await read_traces(connection, [row["execution_id"] for row in rows])
     starts = {start.id: start for start in storm.starts}
@@ -75,7 +76,9 @@ async def _ends(storm: Storm, connection: asyncpg.Connection[Any]) -> list[str]:
             found, calls=[call for call in found.calls if not _is_excused(storm, call)], all_calls=found.calls
         )
         definition = storm.workflows[start.index].definition
-        if wrong := [*faults_of_start(start, start.id in cancelled, definition, row, found, expected)]:
+        wrong = [*faults_of_start(start, start.id in cancelled, definition, row, found, expected)]
+        wrong += unpaid(definition, str(row["execution_id"]), found.ever, paid)
+        if wrong:
             story = storm.folder / f"{start.id}.txt"
             story.write_text(
                 "\n".join([f"{start} {definition.name}", *wrong, *map(str, found.ever), *map(str, found.calls)])
@@ -128,6 +131,16 @@ def faults_of_start(
     yield from faults_of(definition, row, traces, expected)
     if cancelled and (not start.undo or row["status"] == Status.COMPLETED):  # else it has failed at the same moment
         yield f"it was cancelled, and is {row['status']}"
+
+
+def unpaid(definition: Definition, execution: str, ever: list[Record], paid: Counter[tuple[str, str]]) -> Iterator[str]:
+    """Law 1: each transactional step that has a result has written what it writes. *paid* counts that."""
+    for record in ever:
+        if record.kind != "completed" or record.key is not None:
+            continue
+        node = node_at(definition, record.path)
+        if isinstance(node, Step) and node.transactional and paid[execution, record.path] != 1:
+            yield f"{record.path!r} has a result, and was paid {paid[execution, record.path]} times"
 
 
 def is_cancelled(row: Any) -> bool:

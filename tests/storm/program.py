@@ -70,7 +70,16 @@ class Program:
             else:
                 waits = index % 4 > 0
                 drawn.append(
-                    tree(seed, far=FAR, log=log, waits=waits, effects=EMITTED, slept=slept, postscript=postscript)
+                    tree(
+                        seed,
+                        far=FAR,
+                        log=log,
+                        waits=waits,
+                        effects=EMITTED,
+                        slept=slept,
+                        postscript=postscript,
+                        pays=True,
+                    )
                 )
         return drawn
 

@@ -13,7 +13,7 @@ from durable.ids import execution_uuid
 from durable.testing import run
 from tests.engine.trees import INPUT, Plan, payload_of, planned
 from tests.storm import checker, judge, oracle
-from tests.storm.history import Acked, Body, Frozen, History, Moment, Timer, read_bodies
+from tests.storm.history import Acked, Body, Frozen, History, Moment, Paid, Timer, read_bodies
 from tests.storm.oracle import Expected, foretell
 from tests.storm.program import Start
 from tests.support.calls import Call, Traces
@@ -110,6 +110,26 @@ def test_a_body_goes_on_until_its_process_has_died(tmp_path: Any) -> None:
     assert [*checker.overlaps(History(bodies=read_bodies(file, {7: 1.5})))] == []
     assert [*checker.overlaps(History(bodies=read_bodies(file, {7: 2.5})))] != []
     assert [*checker.overlaps(History(bodies=read_bodies(file, {})))] != []
+
+
+# --- What was paid ------------------------------------------------------------------------------------------------------
+
+
+def paid(*transactions: int, recorded: int = 7) -> list[str]:
+    row = {"execution_id": ID, "path": "step", "kind": "completed"}
+    history = History(moments=[Moment(1, recorded, "journal", "INSERT", row)])
+    history.paid = [Paid(ID, "step", 1, transaction) for transaction in transactions]
+    return [*checker.unpaid(history)]
+
+
+def test_what_is_paid_in_another_transaction_than_that_of_its_record_is_noticed() -> None:
+    assert paid() == paid(7) == []
+    assert paid(8) == [f"'step' of {ID} (attempt 1) was paid in 8, and recorded in [7]"]
+    assert paid(7, recorded=8) != []
+
+
+def test_what_is_paid_twice_is_noticed() -> None:
+    assert paid(7, 7) == [f"'step' of {ID} was paid 2 times"]
 
 
 # --- Timers, messages, limits, schedules ------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ create table if not exists public.ledger (
     what text not null, at timestamptz not null default clock_timestamp()
 );
 create table if not exists public.gate (name text primary key);
+create table if not exists public.paid (execution text not null, what text not null);
 """
 GATE_SECONDS = 0.05  # between two looks at a gate
 
@@ -340,3 +341,26 @@ async def calls(data: Data) -> Data:
     said = await asyncio.gather(*(durable.call_workflow(child, name, ref=name) for name in CHILDREN))
     late = await durable.call_workflow(child, "late", timeout=seconds(0.01), timeout_value="late")
     return assign(data, children=said, late=late in ("late", "child late"))
+
+
+# --- What writes in the transaction of its record ---------------------------------------------------------------
+
+paying = Workflow[Data, Data]("paying")
+
+
+@paying.step(transactional=True)
+async def pay(data: Data) -> Data:
+    """Write a row into ``paid``, before and after the pauses of the plan."""
+    connection = context().connection
+    await connection.execute("insert into public.paid (execution, what) values ($1, 'before')", context().execution_id)
+    async with body() as before:
+        await follow(data, before)
+    await connection.execute("insert into public.paid (execution, what) values ($1, 'after')", context().execution_id)
+    return data
+
+
+@paying.step
+async def receipt(data: Data) -> Data:
+    async with body() as before:
+        await follow(data, before)
+        return data

@@ -6,9 +6,9 @@ import asyncio
 from typing import Any
 
 import durable
-from durable import Workflow
+from durable import Context, Workflow
 from durable.model.status import Status
-from durable.testing import run
+from durable.testing import crash_everywhere, run
 
 child = Workflow[Any, Any]("child")
 
@@ -40,3 +40,15 @@ async def test_an_answer_that_comes_as_a_sibling_fails_is_not_closed() -> None:
     assert ended.failure is not None
     assert ended.failure.type == "durable.errors.ChildFailed"
     assert [record.kind for record in ended.records if record.path == "both/ask"] == ["waiting"]
+
+
+async def test_a_body_tells_of_its_progress_in_the_crash_harness_too() -> None:
+    telling = Workflow[int, int]("telling")
+
+    @telling.step
+    async def tells(number: int, ctx: Context) -> int:
+        ctx.progress(0.5)
+        await ctx.stream.send("half")
+        return number
+
+    assert (await crash_everywhere(telling, 1)).uninterrupted.result == 1
