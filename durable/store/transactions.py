@@ -25,35 +25,39 @@ class Transactions:
     """At most *most* at once; who wants one more waits. Connections are opened when they are wanted."""
 
     def __init__(self, dsn: str, most: int) -> None:
-        pooled = isinstance(dsn, Pooled)
-        self._used = False
-        self._settings = _IDLE if pooled else {}  # a pooler does not take them with the connection
-        self._pool = asyncpg.create_pool(
-            dsn,
-            min_size=0,
-            max_size=most,
-            max_inactive_connection_lifetime=_LINGER,
-            timeout=REPLY_SECONDS,
-            statement_cache_size=0 if pooled else 100,
-            server_settings={"application_name": f"durable {_PURPOSE}"} | ({} if pooled else _IDLE),
-        )
+        self._dsn = dsn
+        self._most = most
+        self._settings = _IDLE if isinstance(dsn, Pooled) else {}  # a pooler does not take them with the connection
+        self._opened: asyncpg.Pool[Any] | None = None
 
     async def begin(self) -> Transaction:
         """A transaction that has begun, once a connection is free and PostgreSQL is there. If cancelled, there is none."""
-        await self._pool  # only the first time this does something
-        self._used = True
         attempt = 0
         while True:
             try:
-                return await self._begin()
+                return await self._begin(await self._pool())
             except LOST as error:
                 attempt += 1
                 log_lost(_PURPOSE, attempt, error)
                 await asyncio.sleep(backoff(attempt))
 
-    async def _begin(self) -> Transaction:
-        connection: Any = await self._pool.acquire()
-        transaction = Transaction(self._pool, connection)
+    async def _pool(self) -> asyncpg.Pool[Any]:
+        if self._opened is None:
+            pooled = isinstance(self._dsn, Pooled)
+            self._opened = asyncpg.create_pool(
+                self._dsn,
+                min_size=0,
+                max_size=self._most,
+                max_inactive_connection_lifetime=_LINGER,
+                timeout=REPLY_SECONDS,
+                statement_cache_size=0 if pooled else 100,
+                server_settings={"application_name": f"durable {_PURPOSE}"} | ({} if pooled else _IDLE),
+            )
+        return await self._opened  # of none is one opened by this
+
+    async def _begin(self, pool: asyncpg.Pool[Any]) -> Transaction:
+        connection: Any = await pool.acquire()
+        transaction = Transaction(pool, connection)
         try:
             await transaction.start(self._settings)
         except BaseException:
@@ -80,8 +84,8 @@ class Transactions:
 
     async def close(self) -> None:
         """Close all connections. Nothing is under way any more."""
-        if self._used:
-            self._pool.terminate()
+        if self._opened is not None:
+            self._opened.terminate()
 
 
 class Transaction:
