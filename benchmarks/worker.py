@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 
 import uvloop
@@ -12,11 +11,18 @@ from durable import Durable
 from tests.support.report import say
 
 
+class Worker(Durable):
+    """Says when it is ready."""
+
+    async def __aenter__(self) -> Durable:
+        engine = await super().__aenter__()
+        say("ready")
+        return engine
+
+
 async def main(dsn: str) -> None:
     """Work with the default settings."""
-    async with Durable(dsn, workflows=[pipeline(1), stays, hears, wakes, dreams]):
-        say("ready")
-        await asyncio.Event().wait()
+    await Worker(dsn, workflows=[pipeline(1), stays, hears, wakes, dreams]).run()
 
 
 if __name__ == "__main__":

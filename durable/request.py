@@ -60,10 +60,11 @@ def execution_of(
     _check_times(options.delay, options.scheduled_at)
     priority = check_priority(definition.priority if options.priority is None else options.priority)
     queue = check_queue_name(definition.queue if options.queue is None else options.queue)
+    execution_id = new_id() if id is None else execution_uuid(id)
     return NewExecution(
-        execution_id=new_id() if id is None else execution_uuid(id),
+        execution_id=execution_id,
         name=None if id is None else given_name(id),
-        operation=new_token(),
+        operation=execution_id if id is None else new_token(),  # nobody else starts what has a generated id
         shape_id=definition.shape,
         workflow=definition.name,
         version=definition.version,

@@ -15,16 +15,18 @@ from durable.authoring import Workflow
 from durable.engine.journal import History, Subject
 from durable.errors import EncodeError, IdConflict, QueueFull, UsageError
 from durable.handle import Handle
-from durable.ids import new_token, shown_id
+from durable.ids import execution_uuid, new_token, shown_id
 from durable.model.definition import Definition
 from durable.parts import Calls, Parts
-from durable.request import Options, new_execution
+from durable.request import Options, encoded, execution_of, key_of, new_execution
 from durable.runtime.listener import READY, TIMER
 from durable.store.connection import Row
 from durable.store.executions import NewExecution, notify_in, start_in
 
 In = TypeVar("In")
 Out = TypeVar("Out")
+
+AT_ONCE = 1_000  # of many starts: enough for a write of each lane
 
 OnConflict: TypeAlias = Literal["return", "error"]
 
@@ -106,21 +108,30 @@ class Starting(Calls):
             raise UsageError(f"start_many was given {len(data)} items and {len(ids)} ids. Give one id for each item.")
         named = ids if ids is not None else [None] * len(data)
         options = Options(queue, priority, delay, scheduled_at, tags, key)
-        news = [
-            new_execution(definition, item, id, options, parts.codec, parts.payload_bytes_max, parts.queues)
-            for item, id in zip(data, named, strict=True)
-        ]
-        if parts.tracing is not None:
-            for new in news:
+        # All is checked before anything is written. Then PostgreSQL works on the first ones while the next are made.
+        news = (
+            execution_of(definition, text, id, options, lambda _, turn=turn: turn)
+            for text, turn, id in self._checked(definition, data, named, options)
+        )
+        writes: list[asyncio.Future[Row | None]] = []
+        made: list[NewExecution] = []
+        for new in news:
+            if parts.tracing is not None:
                 new.tags = parts.tracing.tagged(new.tags)
-        writes = [parts.commit.write(parts.births.of(new), new.execution_id, new.row(), len(new.input)) for new in news]
+            made.append(new)
+            writes.append(parts.commit.write(parts.births.of(new), new.execution_id, new.row(), len(new.input)))
+            if len(writes) % AT_ONCE == 0:
+                await asyncio.sleep(0)
         # Whatever one of them meets, what was started is told to the workers before it is raised here.
-        await asyncio.gather(*writes, return_exceptions=True)
         handles: list[Handle[Out]] = []
         errors: list[BaseException] = []
-        for new, write in zip(news, writes, strict=True):
+        for new, write in zip(made, writes, strict=True):
             try:
                 created = await self._started(parts, new, await _refusable(write), on_conflict)
+            except asyncio.CancelledError:
+                for other in writes:
+                    other.cancel()
+                raise
             except Exception as error:
                 errors.append(error)
                 continue
@@ -129,6 +140,19 @@ class Starting(Calls):
         if errors:
             raise errors[0]
         return handles
+
+    def _checked(
+        self, definition: Definition, data: Sequence[Any], ids: Sequence[str | None], options: Options
+    ) -> list[tuple[str, str | None, str | None]]:
+        """Of each of *data* its JSON text, its turn and its id, which can all be kept. Raises like `start`."""
+        parts = self.parts()
+        queue = definition.queue if options.queue is None else options.queue
+        for id in ids:
+            if id is not None:
+                execution_uuid(id)
+        texts = [encoded(item, parts.codec, parts.payload_bytes_max, definition.input_type) for item in data]
+        turns = [key_of(queue, item, options.key, parts.queues) for item in data]
+        return list(zip(texts, turns, ids, strict=True))
 
     def _begins_here(self, parts: Parts, definition: Definition, new: NewExecution, options: Options) -> bool:
         """Whether the execution can be claimed with its birth and run here at once; then a slot is reserved for it."""

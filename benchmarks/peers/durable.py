@@ -19,7 +19,7 @@ ABOUT = {
     "title": "durable",
     "requires": [],
     "versions": ["durable", "asyncpg", "uvloop"],
-    "configuration": "default settings, queue concurrency 500, uvloop",
+    "configuration": "default settings, queue concurrency 500, `Durable.run`, uvloop",
     "unfinished": "select exists (select from durable.ready) or exists (select from durable.claim)",
     "runs": {
         "no_step": "a code-first workflow that calls nothing: its result is its only record",
@@ -99,6 +99,15 @@ async def noop(data: Data, item: int, index: int) -> int:
     return item
 
 
+class _Worker(Durable):
+    """Says when it waits for work."""
+
+    async def __aenter__(self) -> Durable:
+        engine = await super().__aenter__()
+        protocol.at_work()
+        return engine
+
+
 async def setup(options: Options) -> None:
     """Make the tables."""
     async with Durable(options.dsn, workflows=[_workflow(options)], worker=False):
@@ -119,9 +128,7 @@ async def work(options: Options) -> None:
     """Run what there is."""
     workflow = _workflow(options)
     protocol.await_gate(options)
-    async with Durable(options.dsn, workflows=[workflow, hears], queues=CONCURRENCY):
-        protocol.at_work()
-        await asyncio.Event().wait()
+    await _Worker(options.dsn, workflows=[workflow, hears], queues=CONCURRENCY).run()
 
 
 async def each(options: Options) -> float:

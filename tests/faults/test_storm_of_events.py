@@ -26,6 +26,7 @@ LATENCY = 0.05  # seconds at most, at every statement
 SPREAD = 0.6  # seconds over which the events of one execution are sent, about as long as it takes
 LEASE = 1.5
 LIFE = 2.0  # seconds between two kills
+HANGS = 600  # seconds: with so many in flight, and workers that live for some seconds, each takes its time
 
 
 class Storm:
@@ -72,7 +73,7 @@ class Storm:
             sending = [asyncio.create_task(self._send(client, id, name)) for name in EVENTS]
             sending += [asyncio.create_task(self._answer(client, id, name)) for name in INPUTS]
             try:
-                result = await handle.result(60)
+                result = await handle.result(HANGS)
             except TimeoutError:
                 seen = await client.get_execution(id, include_steps=True)
                 self.faults.append(f"{id} hangs: {seen.status.value}, waits for {seen.waits_for}")
@@ -105,7 +106,7 @@ class Storm:
 @pytest.mark.parametrize(
     ("executions", "in_flight", "kills_min"),
     [
-        pytest.param(60, 40, 1),
+        pytest.param(60, 40, 1, marks=pytest.mark.timeout(HANGS + 60)),
         pytest.param(5_000, 250, 20, marks=[pytest.mark.stress, pytest.mark.timeout(3_600)]),
     ],
 )
