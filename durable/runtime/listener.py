@@ -30,6 +30,8 @@ TOLD = "durable_told"  # payload: ids of executions whose owner is to ask: cance
 GAP = 0.005  # seconds between two sends
 PING_EVERY = 15.0  # seconds
 PONG_WITHIN = 5.0
+# A notification is a hint, and is lost in a crash anyway: it does not wait for the disk. Nothing else is sent here.
+UNFLUSHED = {"synchronous_commit": "off"}
 PAYLOAD_BYTES_MAX = 7_900  # PostgreSQL allows 8,000
 
 OUTBOX_MAX = 10_000  # hints kept while there is no connection; whoever misses one finds out by looking
@@ -86,7 +88,7 @@ class Listener:
         while True:
             connection: Connection | None = None
             try:
-                connection = await connect(self._dsn, "listener")
+                connection = await connect(self._dsn, "listener", more=UNFLUSHED)
                 connection.add_termination_listener(lambda _: self._filled.set())  # an idle listener must notice
                 for channel in self._channels:
                     await connection.add_listener(channel, self._received)
