@@ -177,6 +177,8 @@ class Storm:
                 group.create_task(later, name=f"{kind} {name!r} to {start.id}")
             if start.cancel_after is not None:
                 group.create_task(self._cancel(start, start.cancel_after), name=f"cancel to {start.id}")
+            if start.pause_after is not None:
+                group.create_task(self._pause(start, start.pause_after), name=f"pause of {start.id}")
             with contextlib.suppress(ExecutionFailed, ExecutionCancelled):
                 await self._insist("result", handle.result)
 
@@ -227,6 +229,15 @@ class Storm:
         if await self._insist("cancel", lambda: self.client.cancel(start.id, "storm", compensate=start.undo)):
             self.acked.append(Acked("cancel", start.id, ""))
             self.figures["cancelled"] += 1
+
+    async def _pause(self, start: Start, pause: float) -> None:
+        await asyncio.sleep(pause)
+        if await self._insist("pause", lambda: self.client.pause(start.id, by="storm")):
+            self.figures["paused"] += 1
+        await asyncio.sleep(start.pause_seconds)
+        await self._insist(
+            "resume", lambda: self.client.resume(start.id, by="storm")
+        )  # perhaps the first try has paused it
 
     async def _emit(self, id: str, name: str, rng: random.Random) -> None:
         await self._insist("emit", lambda: self.client.emit("emitted", {"who": name, "n": payload_of(name)}))

@@ -16,6 +16,8 @@ FAR = timedelta(seconds=0.4)  # long enough to give up the slot
 TENANTS = 3
 GLOBALLY, PER_KEY, RATE, RATE_SECONDS = 3, 1, 15, 1.0
 CANCELLED = 0.1  # the share of executions that are cancelled, or would be if they had not ended
+PAUSED = 0.15  # the share of executions that are paused, likewise
+PAUSE_SECONDS = 3.0  # at most
 CANCEL_WITHIN = 2.0  # seconds
 QUEUES = ("default", "default", "default", "default", "narrow", "rated", "keyed")
 
@@ -40,7 +42,7 @@ def queues() -> Mapping[str, int | Queue]:
 @dataclass(frozen=True)
 class Start:
     """One execution: the number of its workflow, how it is started, and when it is cancelled, in seconds after that, if it
-    still runs, and whether it is to be undone then."""
+    still runs, and whether it is to be undone then; when it is paused, and for how long."""
 
     id: str
     index: int
@@ -48,6 +50,8 @@ class Start:
     queue: str
     cancel_after: float | None = None
     undo: bool = False
+    pause_after: float | None = None
+    pause_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -94,4 +98,7 @@ class Program:
         data = {**INPUT, "tenant": f"tenant {rng.randrange(TENANTS)}"}
         queue = rng.choice(QUEUES)
         cancel_after = rng.uniform(0, CANCEL_WITHIN) if rng.random() < CANCELLED else None
-        return Start(f"{self.seed}-{number}", number % self.size, data, queue, cancel_after, rng.random() < 0.5)
+        undo = rng.random() < 0.5
+        pause_after = rng.uniform(0, CANCEL_WITHIN) if rng.random() < PAUSED else None
+        pause = pause_after, rng.uniform(0, PAUSE_SECONDS)
+        return Start(f"{self.seed}-{number}", number % self.size, data, queue, cancel_after, undo, *pause)
