@@ -10,7 +10,7 @@ import pytest
 from durable import ConfigurationError, Durable
 from tests.support import flows
 from tests.support.crew import NO_POLLING, Crew
-from tests.support.flows import flaky, noop, planned, three
+from tests.support.flows import flaky, noop, paying, planned, three
 from tests.support.invariants import assert_invariants
 from tests.support.ledger import Ledger
 from tests.support.pgbouncer import PROGRAM, pooled
@@ -40,6 +40,25 @@ async def test_workers_behind_a_pooler_are_pushed_and_take_over_from_the_killed(
         first.kill()
         results = [await handle.result(60) for handle in handles]
         assert all(result["last"] == 1 for result in results[:60])
+
+
+async def test_transactional_steps_behind_a_pooler_write_once_although_a_worker_is_killed(
+    database: str, pooler: str, ledger: Ledger
+) -> None:
+    options = {"lease": LEASE, "listener_dsn": database, "ledger_dsn": database}
+    async with (
+        Crew(pooler) as crew,
+        Durable(pooler, listener_dsn=database, workflows=[flows], worker=False) as client,
+    ):
+        first, _ = await crew.start_two(**options)
+        ids = [f"order {number}" for number in range(40)]
+        handles = await client.start_many(paying, [planned(pay={"hold": 0.05})] * 40, ids=ids)
+        await handles[3].result(60)
+        first.kill()
+        for handle in handles:
+            await handle.result(60)
+    rows = await ledger.connection.fetch("select execution, array_agg(what order by what) as what from paid group by 1")
+    assert {row["execution"]: row["what"] for row in rows} == {id: ["after", "before"] for id in ids}
 
 
 @pytest.mark.stress
