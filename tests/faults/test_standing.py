@@ -198,10 +198,10 @@ async def test_a_listener_that_is_refused_for_any_reason_tries_again(
     refusals = [asyncpg.InvalidPasswordError("it is being changed"), asyncpg.InvalidPasswordError("still")]
     connect = listener.connect
 
-    async def refused(*arguments: object) -> object:
+    async def refused(*arguments: object, **options: object) -> object:
         if refusals:
             raise refusals.pop()
-        return await connect(*arguments)  # type: ignore[arg-type]
+        return await connect(*arguments, **options)  # type: ignore[arg-type]
 
     async with engine(proxy.dsn) as worker, engine(database, worker=False) as client:
         await settled(worker)
