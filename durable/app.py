@@ -339,7 +339,7 @@ class Durable(Client):
         stack.push_async_callback(janitor.close)
         supervisor = None
         if self._worker:
-            transactions = Transactions(dsn, self._transactions)
+            transactions = Transactions(direct, self._transactions)
             stack.push_async_callback(transactions.close)
             supervisor = Supervisor(
                 dsn=dsn,

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import itertools
 import random
 import time
 from collections.abc import Awaitable
@@ -28,6 +29,7 @@ from durable.engine.journal import (
     Blocked,
     Completed,
     Journal,
+    NotCommitted,
     Outcome,
     Past,
     Record,
@@ -60,6 +62,8 @@ from durable.model.paths import visited
 
 T = TypeVar("T")
 
+LOST_MAX = 5  # times in a row that the connection of a transactional step is lost, until that is a failed attempt
+LOST_PAUSE = 0.1  # seconds, and twice as long each time
 _NOTHING = Past()
 _encode = msgspec.json.Encoder().encode
 TAKEN_BACK = _encode(Failure("durable.errors.WaitTimeout", "it was taken back: its step is over")).decode()
@@ -325,34 +329,34 @@ class Interpreter:
     async def _transact(
         self, step: Step | Decision, path: str, value: Value, strand: Strand, attempt: int, max_attempts: int
     ) -> tuple[Record, Exception | None] | Blocked:
-        """The same for a transactional step. The record of a success is durable then. To lose the connection is no attempt,
-        unless that happens again and again."""
-        lost = 0
-        while True:
+        """Like `_attempt`, for a transactional step: the record of a success is durable then. To lose the connection is no
+        attempt; the body runs again, but not for ever."""
+        for lost in itertools.count(1):
             transaction = await self.journal.begin()
+            reason: BaseException | None = None
+            seconds = 0.0
             try:
                 tried = await self._attempt(step, path, value, strand, attempt, max_attempts, transaction)
                 if isinstance(tried, Blocked):
                     return tried
-                record, error = tried
-                if error is None and not transaction.is_lost:
-                    try:
-                        if await transaction.commit(record):
-                            self._written(record)
-                            return tried
-                    except Refused as refused:
-                        error = refused.reason
-                        return self._failed(path, attempt, error, record.seconds), error
-                elif not transaction.is_lost:
+                record, reason = tried
+                seconds = record.seconds
+                if not transaction.is_lost:
+                    if reason is None:
+                        await transaction.commit(record)
+                        self._written(record)
                     return tried
+            except Refused as refused:
+                return self._failed(path, attempt, refused.reason, seconds), refused.reason
+            except NotCommitted as gone:
+                reason = gone.reason
             finally:
                 await transaction.close()
-            lost += 1
-            if lost >= self.max_crashes:
-                error = error or StepAborted(
-                    f"{path!r} could not be committed {lost} times, through no fault of its own"
-                )
-                return self._failed(path, attempt, error, record.seconds), error
+            if lost == LOST_MAX:
+                error = StepAborted(f"{path!r} could not be committed {lost} times; the last time: {reason!r}")
+                return self._failed(path, attempt, error, seconds), error
+            await self.journal.pause(random.uniform(0.5, 1.0) * LOST_PAUSE * 2 ** (lost - 1))
+        raise AssertionError
 
     async def _attempt(
         self,

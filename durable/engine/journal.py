@@ -401,6 +401,14 @@ class Refused(Exception):
         self.reason = reason
 
 
+class NotCommitted(Exception):
+    """A transaction was not committed, through no fault of the body, which is to run again. *reason* is what came between."""
+
+    def __init__(self, reason: BaseException) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 class Transaction(Protocol):
     """What the body of a transactional step writes in. It is rolled back when it is closed and was not committed."""
 
@@ -414,9 +422,9 @@ class Transaction(Protocol):
         """Whether the connection is gone: nothing of what was written is there."""
         ...
 
-    async def commit(self, record: Record) -> bool:
-        """Append *record*, a result, and commit. False when nothing was committed, through no fault of the body: it is to
-        run again. Raises `Refused`, and like `Journal.record`, by whose rules it is cancelled."""
+    async def commit(self, record: Record) -> None:
+        """Append *record*, a result, and commit. Raises `Refused`, `NotCommitted`, and like `Journal.record`, by whose rules
+        it is cancelled."""
         ...
 
     async def close(self) -> None:

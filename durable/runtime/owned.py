@@ -313,8 +313,8 @@ class Owned:
     async def drain_stream(self, most: int) -> None:
         """See `Journal`."""
         while len(self.streamed) > most:
-            if await self.streamed.popleft().settled(self._goes_on_elsewhere) is None:
-                raise self._lost()
+            if await self.streamed.popleft().settled(self.goes_on_elsewhere) is None:
+                raise self.lost()
 
     async def end_of_child(self, execution_id: UUID) -> str | None:
         """See `Journal`."""
@@ -336,11 +336,7 @@ class Owned:
     async def begin(self) -> Transaction:
         """See `Journal`."""
         transactions = self.supervisor.transactions
-        transaction = await transactions.begin()
-        held_by = self.execution_id, self.token
-        return OwnedTransaction(
-            transactions, transaction, held_by, self.writes.worker_id, self._goes_on_elsewhere, self._moved
-        )
+        return OwnedTransaction(self, transactions, await transactions.begin())
 
     async def record(self, *records: Record) -> None:
         """See `Journal`."""
@@ -353,9 +349,9 @@ class Owned:
         strand = records[0].path
         writes = [self.writes.record(self.execution_id, self.token, record, strand) for record in records]
         for record, write in zip(records, writes, strict=True):
-            answer = await write.settled(self._goes_on_elsewhere)
+            answer = await write.settled(self.goes_on_elsewhere)
             if answer is None:
-                raise self._lost()
+                raise self.lost()
             if (record.closes is not None or record.dooms is not None) and answer["answered"]:
                 if (record.key or "").startswith(MATCH):
                     self.supervisor.deliver_posted()
@@ -373,16 +369,16 @@ class Owned:
                 or (record.kind == "failing" and self.subject.undo is not None)
             ):
                 self.supervisor.cancel_doomed()
-        self._moved()
+        self.moved()
 
-    def _moved(self) -> None:
+    def moved(self) -> None:
         """A record is durable."""
         if self.suspect:
             self.suspect = False
             self.supervisor.cleared()
         self.supervisor.followers.moved(self.execution_id)
 
-    def _goes_on_elsewhere(self) -> bool:
+    def goes_on_elsewhere(self) -> bool:
         """Whether what is not written yet may be given up: this worker stops, and the next one knows nothing of it."""
         return self.interrupted in _ELSEWHERE or self.supervisor.closing()
 
@@ -399,11 +395,12 @@ class Owned:
         if self._adopted or self.subject.history.failing is not None or not self.code.leaves_behind(path, target):
             return
         write = self.writes.adopt(self.execution_id, self.token, self.code.definition.shape)
-        if await write.settled(self._goes_on_elsewhere) is None:
-            raise self._lost()
+        if await write.settled(self.goes_on_elsewhere) is None:
+            raise self.lost()
         self._adopted = True
 
-    def _lost(self) -> ClaimLost:
+    def lost(self) -> ClaimLost:
+        """What is raised when the claim is gone."""
         return ClaimLost(f"execution {self.subject.execution_id!r} is no longer this worker's")
 
     async def conclude(self, outcome: Outcome) -> None:
@@ -428,7 +425,7 @@ class Owned:
             if answer is not None:
                 self.supervisor.finished(self, ended, answer)
                 return
-        raise self._lost()
+        raise self.lost()
 
     def ask_to_undo(self, reason: str) -> None:
         """Somebody has cancelled it, to be undone."""

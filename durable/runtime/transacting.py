@@ -3,36 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from uuid import UUID
+from typing import TYPE_CHECKING
 
 import asyncpg
 
-from durable.engine.journal import Record, Refused
-from durable.errors import ClaimLost, NonRetryable
+from durable.engine.journal import NotCommitted, Record, Refused
+from durable.errors import NonRetryable
 from durable.store.connection import AGAIN, LOST, Connection
 from durable.store.queries import load
 from durable.store.transactions import Transaction, Transactions
 
+if TYPE_CHECKING:
+    from durable.runtime.owned import Owned
+
 
 class OwnedTransaction:
-    """See `durable.engine.journal.Transaction`. *given_up*: that what is not committed yet may be left to the next worker."""
+    """See `durable.engine.journal.Transaction`."""
 
-    def __init__(
-        self,
-        transactions: Transactions,
-        transaction: Transaction,
-        held_by: tuple[UUID, UUID],
-        worker_id: UUID,
-        given_up: Callable[[], bool],
-        on_commit: Callable[[], None],
-    ) -> None:
+    def __init__(self, owned: Owned, transactions: Transactions, transaction: Transaction) -> None:
+        self._owned = owned
         self._transactions = transactions
         self._transaction = transaction
-        self._held_by = held_by
-        self._worker_id = worker_id
-        self._given_up = given_up
-        self._on_commit = on_commit
 
     @property
     def connection(self) -> Connection:
@@ -44,21 +35,22 @@ class OwnedTransaction:
         """See `durable.engine.journal.Transaction`."""
         return self._transaction.is_lost
 
-    async def commit(self, record: Record) -> bool:
+    async def commit(self, record: Record) -> None:
         """See `durable.engine.journal.Transaction`."""
         committing = asyncio.ensure_future(self._commit(record))
         while True:
             try:
                 return await asyncio.shield(committing)
             except asyncio.CancelledError:
-                if committing.cancelled() or self._given_up():
+                if committing.cancelled() or self._owned.goes_on_elsewhere():
                     committing.cancel()
                     await asyncio.wait({committing})
                     if not committing.cancelled():
                         committing.exception()  # nobody's any more
                     raise
 
-    async def _commit(self, r: Record) -> bool:
+    async def _commit(self, r: Record) -> None:
+        owned = self._owned
         if not self.is_lost and not self._transaction.is_open:
             raise Refused(
                 NonRetryable(
@@ -66,26 +58,28 @@ class OwnedTransaction:
                     "COMMIT and ROLLBACK; around a part that may fail, use `async with context().connection.transaction():`."
                 )
             )
-        row = (*self._held_by, r.seq, r.path, r.attempt, r.value, r.seconds, r.data_seq, self._worker_id)
+        row = (owned.execution_id, owned.token, r.seq, r.path, r.attempt, r.value, r.seconds, r.data_seq)
         try:
-            if not await self._transaction.fetch(load("transaction/record"), *row):
-                raise ClaimLost(f"the claim under which {r.path!r} was run is gone")
+            if not await self._transaction.fetch(load("transaction/record"), *row, owned.writes.worker_id):
+                raise owned.lost()
             await self._transaction.commit()
-        except AGAIN:
-            return False
+        except AGAIN as error:
+            raise NotCommitted(error) from error
         except LOST as error:
             if isinstance(error, ValueError):  # asyncpg could not encode an argument: nothing was sent
                 raise Refused(error) from error
+            if isinstance(error, asyncpg.InterfaceError) and self._transaction.is_open:
+                why = f"the body of {r.path!r} has left a statement behind that still runs. Await all that it begins."
+                raise Refused(NonRetryable(f"{why} ({error})")) from error
             self._transaction.drop()
-            found = await self._transactions.is_recorded(self._held_by, (self._held_by[0], r.seq))
+            found = await self._transactions.is_recorded(owned.execution_id, owned.token, r.seq)
             if found is None:
-                raise ClaimLost(f"the claim under which {r.path!r} was run is gone") from error
+                raise owned.lost() from error
             if not found:
-                return False
+                raise NotCommitted(error) from error
         except asyncpg.PostgresError as error:
             raise Refused(error) from error
-        self._on_commit()
-        return True
+        owned.moved()
 
     async def close(self) -> None:
         """See `durable.engine.journal.Transaction`."""

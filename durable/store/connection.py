@@ -156,7 +156,7 @@ class Link:
         """Run one statement once. When it raises one of `LOST`, the outcome is unknown, and the next call connects anew."""
         async with self._turn:
             if self._connection is None or self._connection.is_closed():
-                self._connection = await connect(self._dsn, self._purpose, self._reply_seconds, self._more)
+                self._connection = await self._connected()
             try:
                 if not isinstance(self._dsn, Pooled):
                     return await self._connection.fetch(query.sql, *arguments, timeout=self._reply_seconds)
@@ -170,6 +170,16 @@ class Link:
             except asyncio.CancelledError:
                 self._drop()  # the protocol may be in the middle of a reply
                 raise
+
+    async def _connected(self) -> Connection:
+        """A new connection. Whatever keeps us from one counts as lost: an engine that has begun has been let in before, and a
+        password that is being changed, or a database that is being moved, comes back."""
+        try:
+            return await connect(self._dsn, self._purpose, self._reply_seconds, self._more)
+        except asyncpg.PostgresError as error:
+            if isinstance(error, LOST):
+                raise
+            raise ConnectionError(f"PostgreSQL refuses the connection: {error}") from error
 
     async def execute(self, statement: str) -> None:
         """Run a statement that PostgreSQL itself has written, of those that can take no parameters. It may take long."""

@@ -7,6 +7,7 @@ that was stopped may go on to do whatever it likes (its task is cancelled): noth
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -110,6 +111,7 @@ class _CrashingJournal(MemoryJournal):
 
     def __init__(self, point: Point | None, crashes: int, codec: Codec) -> None:
         super().__init__(crashes=crashes, codec=codec)
+        self._committing = asyncio.Lock()
         self.begin_anew(point)
 
     def begin_anew(self, point: Point | None) -> None:
@@ -125,12 +127,16 @@ class _CrashingJournal(MemoryJournal):
         self.writes += 1
         number = self.writes
         await self._reach(Point(number, "before"))
-        await super()._write(write, commit)
+        async with self._committing if commit is not None else contextlib.nullcontext():
+            await super()._write(write, commit)
         await self._reach(Point(number, "after"))
 
     async def _reach(self, point: Point) -> None:
-        if self.crashed.is_set() or self.point == point:
-            self.crashed.set()
+        async with self._committing:  # what PostgreSQL does at once, nothing comes in between of
+            strikes = self.crashed.is_set() or self.point == point
+            if strikes:
+                self.crashed.set()
+        if strikes:
             if self._buried:
                 raise asyncio.CancelledError
             still: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -56,6 +56,7 @@ from durable.model.answers import (
 from durable.model.definition import Decision, Definition, Step
 from durable.model.failure import Failure
 from durable.model.status import Status
+from durable.store.queries import load
 from durable.testing.mocks import Mocks, mocked
 
 
@@ -334,9 +335,10 @@ class MemoryJournal:
         self._deadline = None
 
     async def _write(self, write: Callable[[], None], commit: Callable[[], Awaitable[None]] | None = None) -> None:
-        if commit is not None:
-            await commit()
+        cancelled = False if commit is None else await _to_its_end(commit())
         write()
+        if cancelled and self._dead:
+            raise asyncio.CancelledError
         try:
             await asyncio.sleep(0)  # as in life, a reply comes in a later turn of the loop
         except asyncio.CancelledError:
@@ -396,6 +398,19 @@ class MemoryJournal:
             self.ended = outcome
 
 
+async def _to_its_end(work: Awaitable[None]) -> bool:
+    """Await *work*, however often this task is cancelled meanwhile. Returns whether it was."""
+    working = asyncio.ensure_future(work)
+    cancelled = False
+    while not working.done():
+        try:
+            await asyncio.wait({working})
+        except asyncio.CancelledError:
+            cancelled = True
+    working.result()
+    return cancelled
+
+
 class _MemoryTransaction:
     """A transaction on the connection of the test, if it has given one."""
 
@@ -411,10 +426,12 @@ class _MemoryTransaction:
         try:
             if self._connection is not None:
                 begun = self._connection.transaction()
-                await begun.start()
+                cancelled = await _to_its_end(begun.start())
                 self._open = begun
+                if cancelled:
+                    raise asyncio.CancelledError
         except BaseException:
-            self._turn.release()
+            await self.close()
             raise
 
     @property
@@ -426,22 +443,25 @@ class _MemoryTransaction:
             )
         return self._connection
 
-    async def commit(self, record: Record) -> bool:
+    async def commit(self, record: Record) -> None:
         await self._journal.commit(record, self._commit)
-        return True
 
     async def _commit(self) -> None:
         if self._open is not None:
-            begun, self._open = self._open, None
+            begun = self._open
             try:
+                if not self._connection.is_in_transaction():
+                    raise UsageError("the body has ended its transaction. Leave out COMMIT and ROLLBACK.")
+                await self._connection.fetch(load("transaction/check").sql)
+                self._open = None
                 await begun.commit()
             except Exception as error:
                 raise Refused(error) from error
 
     async def close(self) -> None:
         try:
-            if self._open is not None:
-                await self._open.rollback()
+            if self._open is not None and self._connection.is_in_transaction():
+                await _to_its_end(self._open.rollback())
         finally:
             self._turn.release()
 

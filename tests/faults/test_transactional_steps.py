@@ -7,12 +7,14 @@ import contextlib
 import random
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
 
 import durable
 from durable import Durable, ExecutionFailed, Retry, Status, UsageError, Workflow, context
+from durable.runtime import supervisor
 from durable.store.connection import Connection
 from tests.faults import in_process
 from tests.faults.in_process import GUARD, Bodies, body, running_step, settled, statement, until
@@ -126,7 +128,34 @@ async def holds(data: Data) -> Data:
         return data
 
 
-WORKFLOWS = [books, refused, ending, swallowing, waiting, undone, fan, begetting, held]
+stubborn = Workflow[Data, Data]("stubborn")
+leaving = Workflow[Data, Data]("leaving")
+plain = Workflow[Data, Data]("plain")
+
+
+@stubborn.step(transactional=True)
+async def heeds_nothing(data: Data) -> Data:
+    async with body():
+        await book("stubborn")
+        while not in_process.bodies.gate.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await in_process.bodies.gate.wait()
+        return data
+
+
+@leaving.step(transactional=True)
+async def leaves(data: Data, ctx: durable.Context) -> None:
+    left = asyncio.ensure_future(ctx.connection.execute("select pg_sleep(5)"))
+    left.add_done_callback(lambda done: done.cancelled() or done.exception())
+    await asyncio.sleep(0.05)
+
+
+@plain.step
+async def nothing(data: Data) -> None:
+    """Has the engine open its connections."""
+
+
+WORKFLOWS = [plain, stubborn, leaving, books, refused, ending, swallowing, waiting, undone, fan, begetting, held]
 
 
 @pytest.fixture
@@ -203,7 +232,9 @@ async def test_a_connection_that_is_always_lost_is_a_failure_in_the_end(
     engine: Durable, proxy: Proxy, direct: Connection, bodies: Bodies
 ) -> None:
     proxy.cut_before(statement(RECORD), times=100)
-    assert "could not be committed 5 times" in await failure_of(engine, books)
+    assert "could not be committed 5 times; the last time: ConnectionDoesNotExistError" in await failure_of(
+        engine, books
+    )
     assert await booked(direct) == []
 
 
@@ -299,6 +330,92 @@ async def _closed_its_transaction(direct: Connection) -> bool:
         "select count(*) from pg_stat_activity"
         " where application_name = 'durable transactions' and state like '%in transaction%'"
     )
+
+
+@contextlib.asynccontextmanager
+async def refusing(database: str) -> AsyncIterator[None]:
+    """PostgreSQL refuses new connections to the database meanwhile, and keeps those that there are."""
+    parts = urlsplit(database)
+    name = parts.path.lstrip("/")
+    connection = await asyncpg.connect(parts._replace(path="/postgres").geturl())
+    try:
+        await connection.execute(f'alter database "{name}" allow_connections false')
+        yield
+    finally:
+        await connection.execute(f'alter database "{name}" allow_connections true')
+        await connection.close()
+
+
+@pytest.mark.parametrize("what", ["transactions", "writer"])
+async def test_what_needs_a_connection_waits_while_none_can_be_opened(
+    engine: Durable, database: str, direct: Connection, caplog: pytest.LogCaptureFixture, what: str
+) -> None:
+    if what == "transactions":  # all connections but theirs are open
+        for number in range(8):
+            await (await engine.start(plain, {}, id=f"plain {number}")).result(GUARD)
+    async with refusing(database):
+        starting = asyncio.create_task(engine.start(books, {}, id="order"))
+        await until(lambda: f"did not answer ({what}" in caplog.text, "a refusal")
+    await (await starting).result(GUARD)
+    assert await booked(direct) == ["credit", "debit"]
+
+
+async def test_what_was_committed_is_found_once_connections_can_be_opened_again(
+    engine: Durable, proxy: Proxy, database: str, direct: Connection, bodies: Bodies, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(8):
+        await (await engine.start(plain, {}, id=f"plain {number}")).result(GUARD)
+    commit = proxy.hold_reply(statement("COMMIT;"))
+    handle = await engine.start(books, {}, id="order")
+    await commit
+    async with refusing(database):
+        proxy.sever(statement("COMMIT;"))
+        await until(lambda: "not currently accepting" in caplog.text, "a refusal")
+    commit.release()
+    await handle.result(GUARD)
+    assert await booked(direct) == ["credit", "debit"]
+    assert len(bodies.began) == 2
+
+
+async def test_what_is_found_out_about_a_commit_waits_for_no_other_body(
+    proxy: Proxy, direct: Connection, bodies: Bodies
+) -> None:
+    async with Durable(proxy.dsn, workflows=WORKFLOWS, transactions=1) as engine:
+        commit = proxy.hold_reply(statement("COMMIT;"))
+        order = await engine.start(books, {}, id="order")
+        await commit
+        await engine.start(held, {}, id="held")
+        proxy.sever(statement("COMMIT;"))
+        await running_step("holds")
+        await until(lambda: _completed(direct, "debit"), "the first step")
+        commit.release()
+        bodies.gate.set()
+        await order.result(GUARD)
+    assert await booked(direct) == ["credit", "debit", "held"]
+
+
+async def _completed(direct: Connection, path: str) -> bool:
+    found: bool = await direct.fetchval("select exists (select from durable.journal where path = $1)", path)
+    return found
+
+
+async def test_a_body_that_outlasts_its_engine_ends_when_that_is_closed(
+    proxy: Proxy, direct: Connection, bodies: Bodies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "CANCEL_SECONDS", 0.2)
+    async with Durable(proxy.dsn, workflows=WORKFLOWS, drain=timedelta(0)) as engine:
+        await engine.start(stubborn, {}, id="order")
+        await running_step("heeds_nothing")
+        (owned,) = engine.parts().supervisor._owned.values()  # type: ignore[union-attr]
+        assert owned.task is not None
+    bodies.gate.set()
+    await asyncio.wait({owned.task}, timeout=GUARD)
+    assert owned.task.done()
+    assert await booked(direct) == []
+
+
+async def test_a_statement_that_the_body_leaves_behind_is_its_fault(engine: Durable, bodies: Bodies) -> None:
+    assert "has left a statement behind" in await failure_of(engine, leaving)
 
 
 async def test_draining_rolls_back_and_the_next_worker_writes_it_once(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
+import asyncpg
 import pytest
 
 from durable import Context, Status, Workflow
@@ -62,6 +64,20 @@ async def test_a_deferred_constraint_fails_the_attempt(connection: Connection) -
     assert ended.status is Status.FAILED
     assert ended.failure is not None
     assert ended.failure.type.endswith("UniqueViolationError")
+
+
+@pytest.mark.parametrize("statement", ["select 1 / 0", "rollback"])
+async def test_a_transaction_that_cannot_commit_fails_the_attempt(connection: Connection, statement: str) -> None:
+    broken = Workflow[list[str], list[str]]("broken")
+
+    @broken.step(transactional=True)
+    async def swallows(lines: list[str], ctx: Context) -> None:
+        await ctx.connection.execute("insert into booked values ('lost')")
+        with contextlib.suppress(asyncpg.DivisionByZeroError):
+            await ctx.connection.execute(statement)
+
+    assert (await run(broken, [], connection=connection)).status is Status.FAILED
+    assert not await connection.fetch("select from booked")
 
 
 async def test_without_a_connection_the_step_says_what_to_give() -> None:

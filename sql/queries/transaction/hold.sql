@@ -1,4 +1,5 @@
--- Wait for a transaction of this claim whose reply was lost: it holds the row until it has ended.
+-- Wait for a transaction of this claim whose reply was lost: it holds the row until it has ended. The wait is all that is wanted; the
+-- lock may go at once.
 --
 -- $1 execution_id uuid
 -- $2 token uuid
