@@ -94,7 +94,8 @@ def _begun_last(run: Interpreter) -> str | None:
     if history.failing is None:
         return None
     for path, past in history.by_path.items():
-        if "/" not in path and any(record.seq > history.failing.seq for record in past.records()):
+        # A step of the flow has records from before, also where a wait of it is taken back now.
+        if "/" not in path and all(record.seq > history.failing.seq for record in past.records()):
             return path
     return None
 

@@ -437,3 +437,28 @@ async def test_an_execution_that_cannot_be_taken_up_costs_no_slot(
 
 
 async def silent(data: Data) -> None: ...
+
+
+async def test_on_failure_is_not_taken_for_the_step_whose_question_is_taken_back(checked: str) -> None:
+    keys: list[str] = []
+
+    async def tell(data: Data) -> None:
+        keys.append(durable.context().idempotency_key)
+
+    async def undo(data: Data) -> None:
+        """It was begun."""
+
+    workflow = Workflow[Data, Data]("asking", on_failure=tell)
+
+    @workflow.step(compensate=undo, compensate_on="started")
+    async def ask(data: Data) -> None:
+        await durable.wait_for_text("name")
+
+    async with Durable(checked, workflows=[workflow]) as engine:
+        handle = await engine.start(workflow, {}, id="asks")
+        async with asyncio.timeout(GUARD):
+            while await handle.status() is not Status.WAITING:  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.02)
+        assert await handle.cancel("no more", compensate=True)
+        assert (await failed(handle)).status == "compensated"
+    assert keys == ["asks:tell"]
