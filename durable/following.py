@@ -127,26 +127,24 @@ class Following:
 
     async def _page(self, place: Place) -> list[Row]:
         """What is new, in the order of time."""
-        records = await self._executions.fetch(
-            "journal/read", [self._id], self._id, place.low, PAGE + len(place.beyond)
-        )
-        told = await self._executions.fetch("stream/read", self._id, place.told, PAGE)
-        new: list[Row] = [row for row in records if row["seq"] not in place.beyond]
+        records_max = PAGE + len(place.beyond)
+        page = await self._executions.fetch("stream/life", self._id, place.low, place.told, records_max, PAGE)
+        records = [row for row in page if not row["told"]]
+        told = [row for row in page if row["told"]]
+        new = [row for row in records if row["number"] not in place.beyond]
         # Of a full page the rest is not known: what is later than its end must wait for that.
-        ends = [
-            _when(page[-1])[0]
-            for page, most in ((records, PAGE + len(place.beyond)), (told, PAGE))
-            if len(page) == most
-        ]
-        rows = sorted([*new, *told], key=_when)
-        return rows if not ends else [row for row in rows if _when(row)[0] <= min(ends)]
+        ends = [rows[-1]["at"] for rows, most in ((records, records_max), (told, PAGE)) if len(rows) == most]
+        rows: list[Row] = sorted(
+            [*told, *new], key=lambda row: row["at"]
+        )  # at the same time, what was told comes first
+        return rows if not ends else [row for row in rows if row["at"] <= min(ends)]
 
     def _event(self, row: Row, place: Place) -> Iterator[LifeEvent]:
-        if "sent_at" in row.keys():  # type: ignore[attr-defined] # noqa: SIM118 - a row is no mapping
+        if row["told"]:
             yield from self._told(row, place)
             return
-        at = row["recorded_at"]
-        place.see(row["seq"], at, datetime.now(at.tzinfo))
+        at = row["at"]
+        place.see(row["number"], at, datetime.now(at.tzinfo))
         kind = row["kind"]
         if kind == "failed" and row["run_at"] is not None:
             kind = "retrying"
@@ -165,18 +163,12 @@ class Following:
             yield LifeEvent("withdrawn", row["path"], attempt, at, str(place))
 
     def _told(self, row: Row, place: Place) -> Iterator[LifeEvent]:
-        path, at = row["path"], row["sent_at"]
+        path, at = row["path"], row["at"]
         if row["kind"] == "chunk":
             before = self._runs.get(path)
             if before is not None and before[0] != row["run"]:
                 yield LifeEvent("withdrawn", path, before[1], at, str(place))
             self._runs[path] = row["run"], row["attempt"]
-        place.told = row["position"]
+        place.told = row["number"]
         value = shown(row["value"], self._codec)
         yield LifeEvent(row["kind"], path, row["attempt"], at, str(place), value, row["message"])
-
-
-def _when(row: Any) -> tuple[datetime, int, int]:
-    if "sent_at" in row.keys():  # noqa: SIM118 - a row is no mapping
-        return row["sent_at"], 0, row["position"]
-    return row["recorded_at"], 1, row["seq"]

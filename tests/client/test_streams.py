@@ -22,6 +22,7 @@ from durable import (
 )
 from durable.testing import run
 from tests.client.test_waiting import GUARD, checked
+from tests.support.proxy import Proxy
 
 __all__ = ["checked"]
 
@@ -63,6 +64,23 @@ LIFE = [
     ("completed", "count", 3),
     ("ended", "", "completed"),
 ]
+
+
+async def test_what_is_told_after_a_record_is_never_seen_before_it(checked: str) -> None:
+    workflow = writer()
+    async with (
+        Proxy(checked) as proxy,
+        Durable(checked, workflows=[workflow]) as engine,
+        Durable(proxy.dsn, workflows=[workflow], worker=False) as client,
+    ):
+        # A reader has begun to look, and before it has seen what was told all is over.
+        look = proxy.hold(lambda sql: "from durable.stream" in sql)
+        handle = await engine.start(workflow, 1, delay=seconds(0.3))
+        following = asyncio.create_task(follow(client, handle.id))
+        await look
+        assert await handle.result(GUARD) == 3
+        look.release()
+        assert [told(event) for event in await following] == LIFE
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])

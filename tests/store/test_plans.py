@@ -123,6 +123,7 @@ CLIENT: dict[str, Arguments] = {
     "child/tell": lambda past: (past.claims[0][0], "{}", "why"),
     "child/list": lambda past: (past.claims[0][0], None, PAGE),
     "stream/read": lambda past: (past.claims[0][0], 0, PAGE),
+    "stream/life": lambda past: (past.claims[0][0], 0, 0, PAGE, PAGE),
     "stream/runs": lambda past: (past.claims[0][0], 5),
     "input/find": lambda past: (past.claims[0][0], "why", None),
     "input/of": lambda past: ((past.finished or past.ready)[-1],),
