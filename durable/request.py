@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
@@ -50,16 +50,20 @@ def new_execution(
 ) -> NewExecution:
     """The row of an execution to be started. Raises `EncodeError`, `PayloadTooLarge` and `UsageError`."""
     text = encoded(data, codec, payload_bytes_max, definition.input_type)
-    return execution_of(definition, text, id, options, lambda queue: key_of(queue, data, options.key, queues))
+    turn = key_of(queue_of(definition, options), data, options.key, queues)
+    return execution_of(definition, text, id, options, turn)
 
 
-def execution_of(
-    definition: Definition, text: str, id: str | None, options: Options, turn_in: Callable[[str], str | None]
-) -> NewExecution:
-    """The same, of input that is JSON text already; *turn_in* says whose turn it takes in a queue."""
+def queue_of(definition: Definition, options: Options) -> str:
+    """The queue of executions that are started so. Raises `UsageError`."""
+    return check_queue_name(definition.queue if options.queue is None else options.queue)
+
+
+def execution_of(definition: Definition, text: str, id: str | None, options: Options, turn: str | None) -> NewExecution:
+    """The same, of input that is JSON text already, when it is known whose *turn* it takes in its queue."""
     _check_times(options.delay, options.scheduled_at)
     priority = check_priority(definition.priority if options.priority is None else options.priority)
-    queue = check_queue_name(definition.queue if options.queue is None else options.queue)
+    queue = queue_of(definition, options)
     execution_id = new_id() if id is None else execution_uuid(id)
     return NewExecution(
         execution_id=execution_id,
@@ -76,7 +80,7 @@ def execution_of(
         delay=None if options.delay is None else options.delay.total_seconds(),
         timeout=None if definition.timeout is None else definition.timeout.total_seconds(),
         chosen_id=id is not None,
-        key=turn_in(queue),
+        key=turn,
     )
 
 

@@ -20,7 +20,7 @@ from durable.model.firing import CatchUp, Overlap, Policy
 from durable.model.names import check_name
 from durable.paging import check_limit, read_cursor
 from durable.parts import Parts
-from durable.request import Options, check_priority, check_queue_name, encode_tags, execution_of, key_of
+from durable.request import Options, check_priority, check_queue_name, encode_tags, execution_of, key_of, queue_of
 from durable.runtime.scheduler import ORPHANED_AFTER, newest_of, policy_of, tags_of
 from durable.scheduled import Schedule, SchedulePage, encoded_for, rule_of, schedule_from, schedules_page
 from durable.starting import Starting
@@ -232,9 +232,8 @@ class Scheduling(Starting):
         definition = self._definition_for(parts, row)
         options = Options(queue=row["queue"], priority=row["priority"])
         data = parts.codec.decode(row["input"], definition.input_type)
-        new = execution_of(
-            definition, row["input"], None, options, lambda queue: key_of(queue, data, None, parts.queues)
-        )
+        turn = key_of(queue_of(definition, options), data, None, parts.queues)
+        new = execution_of(definition, row["input"], None, options, turn)
         new.tags = tags_of(name, row["now"], row["tags"])
         created = await parts.commit.write(parts.births.of(new), new.execution_id, new.row(), len(new.input))
         assert created is not None, "a start always answers"

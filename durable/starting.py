@@ -18,7 +18,7 @@ from durable.handle import Handle
 from durable.ids import execution_uuid, new_token, shown_id
 from durable.model.definition import Definition
 from durable.parts import Calls, Parts
-from durable.request import Options, encoded, execution_of, key_of, new_execution
+from durable.request import Options, encoded, execution_of, key_of, new_execution, queue_of
 from durable.runtime.listener import READY, TIMER
 from durable.store.connection import Row
 from durable.store.executions import NewExecution, notify_in, start_in
@@ -109,13 +109,11 @@ class Starting(Calls):
         named = ids if ids is not None else [None] * len(data)
         options = Options(queue, priority, delay, scheduled_at, tags, key)
         # All is checked before anything is written. Then PostgreSQL works on the first ones while the next are made.
-        news = (
-            execution_of(definition, text, id, options, lambda _, turn=turn: turn)
-            for text, turn, id in self._checked(definition, data, named, options)
-        )
+        checked = self._checked(definition, data, named, options)
         writes: list[asyncio.Future[Row | None]] = []
         made: list[NewExecution] = []
-        for new in news:
+        for text, turn, id in checked:
+            new = execution_of(definition, text, id, options, turn)
             if parts.tracing is not None:
                 new.tags = parts.tracing.tagged(new.tags)
             made.append(new)
@@ -146,7 +144,7 @@ class Starting(Calls):
     ) -> list[tuple[str, str | None, str | None]]:
         """Of each of *data* its JSON text, its turn and its id, which can all be kept. Raises like `start`."""
         parts = self.parts()
-        queue = definition.queue if options.queue is None else options.queue
+        queue = queue_of(definition, options)
         for id in ids:
             if id is not None:
                 execution_uuid(id)

@@ -10,6 +10,7 @@ import asyncpg
 import uvloop
 
 import durable
+from benchmarks.announcing import Announcing
 from benchmarks.peers import protocol
 from benchmarks.peers.protocol import FAN, Meter, Options
 from benchmarks.workflows import dreams, hears
@@ -99,15 +100,6 @@ async def noop(data: Data, item: int, index: int) -> int:
     return item
 
 
-class _Worker(Durable):
-    """Says when it waits for work."""
-
-    async def __aenter__(self) -> Durable:
-        engine = await super().__aenter__()
-        protocol.at_work()
-        return engine
-
-
 async def setup(options: Options) -> None:
     """Make the tables."""
     async with Durable(options.dsn, workflows=[_workflow(options)], worker=False):
@@ -128,7 +120,7 @@ async def work(options: Options) -> None:
     """Run what there is."""
     workflow = _workflow(options)
     protocol.await_gate(options)
-    await _Worker(options.dsn, workflows=[workflow, hears], queues=CONCURRENCY).run()
+    await Announcing(options.dsn, protocol.at_work, workflows=[workflow, hears], queues=CONCURRENCY).run()
 
 
 async def each(options: Options) -> float:

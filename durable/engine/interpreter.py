@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import itertools
 import random
 import time
 from collections.abc import Awaitable
@@ -262,12 +261,11 @@ class Interpreter:
             record = await self.attempts(step, path, value, strand, past)
             if isinstance(record, Blocked):
                 return record
-            if step.transactional:
-                pass  # it is durable, as what the body has written is
-            elif hold and step.compensation is None:
-                strand.pending.append(record)
-            else:  # it may have to be undone: what happens next must find it
-                await self.write(strand, record)
+            if not step.transactional:  # else it is durable, as what the body has written is
+                if hold and step.compensation is None:  # else it may have to be undone: what happens next must find it
+                    strand.pending.append(record)
+                else:
+                    await self.write(strand, record)
             done = self.after(record, value, strand)
         assert isinstance(done, Value)
         return done
@@ -292,11 +290,8 @@ class Interpreter:
         retry = step.retry or self.definition.retry
         while True:
             self.refuse_killers(path, attempt)
-            numbers = attempt, past.forgiven + retry.max_attempts
-            if step.transactional:
-                tried = await self._transact(step, path, value, strand, *numbers)
-            else:
-                tried = await self._attempt(step, path, value, strand, *numbers)
+            try_once = self._transact if step.transactional else self._attempt
+            tried = await try_once(step, path, value, strand, attempt, past.forgiven + retry.max_attempts)
             if isinstance(tried, Blocked):
                 return tried
             record, error = tried
@@ -331,7 +326,8 @@ class Interpreter:
     ) -> tuple[Record, Exception | None] | Blocked:
         """Like `_attempt`, for a transactional step: the record of a success is durable then. To lose the connection is no
         attempt; the body runs again, but not for ever."""
-        for lost in itertools.count(1):
+        lost = 0
+        while True:
             transaction = await self.journal.begin()
             reason: BaseException | None = None
             seconds = 0.0
@@ -352,11 +348,11 @@ class Interpreter:
                 reason = gone.reason
             finally:
                 await transaction.close()
+            lost += 1
             if lost == LOST_MAX:
                 error = StepAborted(f"{path!r} could not be committed {lost} times; the last time: {reason!r}")
                 return self._failed(path, attempt, error, seconds), error
             await self.journal.pause(random.uniform(0.5, 1.0) * LOST_PAUSE * 2 ** (lost - 1))
-        raise AssertionError
 
     async def _attempt(
         self,

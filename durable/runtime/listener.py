@@ -32,6 +32,7 @@ PING_EVERY = 15.0  # seconds
 PONG_WITHIN = 5.0
 # A notification is a hint, and is lost in a crash anyway: it does not wait for the disk. Nothing else is sent here.
 UNFLUSHED = {"synchronous_commit": "off"}
+
 PAYLOAD_BYTES_MAX = 7_900  # PostgreSQL allows 8,000
 
 OUTBOX_MAX = 10_000  # hints kept while there is no connection; whoever misses one finds out by looking

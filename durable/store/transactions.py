@@ -77,16 +77,9 @@ class Transactions:
     async def is_recorded(self, execution_id: UUID, token: UUID, seq: int) -> bool | None:
         """Whether a record was committed, of a transaction that was lost; None when its claim is gone. Waits until PostgreSQL
         knows."""
-        attempt = 0
-        while True:
-            try:
-                if not await self._judge.fetch(load("transaction/hold"), execution_id, token):
-                    return None
-                return (await self._judge.fetch(load("transaction/find"), execution_id, seq))[0]["found"]
-            except _AWAY as error:
-                attempt += 1
-                log_lost(_PURPOSE, attempt, error)
-                await asyncio.sleep(backoff(attempt))
+        if not await self._judge.fetch_surely(load("transaction/hold"), execution_id, token):
+            return None
+        return (await self._judge.fetch_surely(load("transaction/find"), execution_id, seq))[0]["found"]
 
     async def close(self) -> None:
         """Close all connections. What is under way is lost."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -27,36 +28,47 @@ async def pooler(database: str) -> AsyncIterator[str]:
     await assert_invariants(database)
 
 
-async def test_workers_behind_a_pooler_are_pushed_and_take_over_from_the_killed(database: str, pooler: str) -> None:
-    options = {"lease": LEASE, "listener_dsn": database, "ledger_dsn": database, "patch": NO_POLLING}
-    async with (
-        Crew(pooler) as crew,
-        Durable(pooler, listener_dsn=database, workflows=[flows], worker=False) as client,
-    ):
-        first, _ = await crew.start_two(**options)
-        handles = await client.start_many(three, [planned(two={"hold": 0.05})] * 60)
-        handles += await client.start_many(flaky, [{}] * 10)
-        await handles[5].result(60)
-        first.kill()
-        results = [await handle.result(60) for handle in handles]
-        assert all(result["last"] == 1 for result in results[:60])
+@pytest.fixture
+async def crew(pooler: str) -> AsyncIterator[Crew]:
+    async with Crew(pooler) as crew:
+        yield crew
+
+
+@pytest.fixture
+async def client(database: str, pooler: str) -> AsyncIterator[Durable]:
+    async with Durable(pooler, listener_dsn=database, workflows=[flows], worker=False) as client:
+        yield client
+
+
+@pytest.fixture
+def options(database: str) -> dict[str, Any]:
+    """Of a worker."""
+    return {"lease": LEASE, "listener_dsn": database, "ledger_dsn": database}
+
+
+async def test_workers_behind_a_pooler_are_pushed_and_take_over_from_the_killed(
+    crew: Crew, client: Durable, options: dict[str, Any]
+) -> None:
+    options["patch"] = NO_POLLING
+    first, _ = await crew.start_two(**options)
+    handles = await client.start_many(three, [planned(two={"hold": 0.05})] * 60)
+    handles += await client.start_many(flaky, [{}] * 10)
+    await handles[5].result(60)
+    first.kill()
+    results = [await handle.result(60) for handle in handles]
+    assert all(result["last"] == 1 for result in results[:60])
 
 
 async def test_transactional_steps_behind_a_pooler_write_once_although_a_worker_is_killed(
-    database: str, pooler: str, ledger: Ledger
+    crew: Crew, client: Durable, options: dict[str, Any], ledger: Ledger
 ) -> None:
-    options = {"lease": LEASE, "listener_dsn": database, "ledger_dsn": database}
-    async with (
-        Crew(pooler) as crew,
-        Durable(pooler, listener_dsn=database, workflows=[flows], worker=False) as client,
-    ):
-        first, _ = await crew.start_two(**options)
-        ids = [f"order {number}" for number in range(40)]
-        handles = await client.start_many(paying, [planned(pay={"hold": 0.05})] * 40, ids=ids)
-        await handles[3].result(60)
-        first.kill()
-        for handle in handles:
-            await handle.result(60)
+    first, _ = await crew.start_two(**options)
+    ids = [f"order {number}" for number in range(40)]
+    handles = await client.start_many(paying, [planned(pay={"hold": 0.05})] * 40, ids=ids)
+    await handles[3].result(60)
+    first.kill()
+    for handle in handles:
+        await handle.result(60)
     rows = await ledger.connection.fetch("select execution, array_agg(what order by what) as what from paid group by 1")
     assert {row["execution"]: row["what"] for row in rows} == {id: ["after", "before"] for id in ids}
 
@@ -64,22 +76,17 @@ async def test_transactional_steps_behind_a_pooler_write_once_although_a_worker_
 @pytest.mark.stress
 @pytest.mark.timeout(240)
 async def test_nothing_acknowledged_behind_a_pooler_is_lost_under_load_and_kills(
-    database: str, pooler: str, ledger: Ledger
+    crew: Crew, client: Durable, options: dict[str, Any], ledger: Ledger
 ) -> None:
-    options = {"lease": LEASE, "listener_dsn": database, "ledger_dsn": database}
-    async with (
-        Crew(pooler) as crew,
-        Durable(pooler, listener_dsn=database, workflows=[flows], worker=False) as client,
-    ):
-        workers = [await crew.start(**options) for _ in range(3)]
-        for _ in range(4):
-            handles = await client.start_many(three, [planned()] * 100)
-            handles += await asyncio.gather(*(client.start(three, planned()) for _ in range(100)))
-            await handles[0].result(60)
-            workers.pop(0).kill()
-            workers.append(await crew.start(**options))
-            results = [await handle.result(60) for handle in handles]
-            assert all(result["last"] == 1 for result in results)
+    workers = [await crew.start(**options) for _ in range(3)]
+    for _ in range(4):
+        handles = await client.start_many(three, [planned()] * 100)
+        handles += await asyncio.gather(*(client.start(three, planned()) for _ in range(100)))
+        await handles[0].result(60)
+        workers.pop(0).kill()
+        workers.append(await crew.start(**options))
+        results = [await handle.result(60) for handle in handles]
+        assert all(result["last"] == 1 for result in results)
     assert not await ledger.begun_after_their_record()
 
 

@@ -235,9 +235,8 @@ class Storm:
         if await self._insist("pause", lambda: self.client.pause(start.id, by="storm")):
             self.figures["paused"] += 1
         await asyncio.sleep(start.pause_seconds)
-        await self._insist(
-            "resume", lambda: self.client.resume(start.id, by="storm")
-        )  # perhaps the first try has paused it
+        # Whatever it has said: the first try, whose reply was lost, may have paused it.
+        await self._insist("resume", lambda: self.client.resume(start.id, by="storm"))
 
     async def _emit(self, id: str, name: str, rng: random.Random) -> None:
         await self._insist("emit", lambda: self.client.emit("emitted", {"who": name, "n": payload_of(name)}))
