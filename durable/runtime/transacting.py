@@ -44,9 +44,8 @@ class OwnedTransaction:
             except asyncio.CancelledError:
                 if committing.cancelled() or self._owned.goes_on_elsewhere():
                     committing.cancel()
+                    committing.add_done_callback(_nobodys)  # for this wait may be cancelled, too
                     await asyncio.wait({committing})
-                    if not committing.cancelled():
-                        committing.exception()  # nobody's any more
                     raise
 
     async def _commit(self, r: Record) -> None:
@@ -72,6 +71,10 @@ class OwnedTransaction:
                 why = f"the body of {r.path!r} has left a statement behind that still runs. Await all that it begins."
                 raise Refused(NonRetryable(f"{why} ({error})")) from error
             self._transaction.drop()
+            if (
+                owned.goes_on_elsewhere()
+            ):  # whoever goes on with it reads the journal; this task was cancelled as it broke
+                raise asyncio.CancelledError from error
             found = await self._transactions.is_recorded(owned.execution_id, owned.token, r.seq)
             if found is None:
                 raise owned.lost() from error
@@ -84,3 +87,9 @@ class OwnedTransaction:
     async def close(self) -> None:
         """See `durable.engine.journal.Transaction`."""
         await self._transaction.close()
+
+
+def _nobodys(committing: asyncio.Future[None]) -> None:
+    """Its error is of no interest any more."""
+    if not committing.cancelled():
+        committing.exception()

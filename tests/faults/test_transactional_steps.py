@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import random
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -14,7 +17,10 @@ import pytest
 
 import durable
 from durable import Durable, ExecutionFailed, Retry, Status, UsageError, Workflow, context
+from durable.engine.journal import Record
+from durable.ids import new_token
 from durable.runtime import supervisor
+from durable.runtime.transacting import OwnedTransaction
 from durable.store.connection import Connection
 from tests.faults import in_process
 from tests.faults.in_process import GUARD, Bodies, body, running_step, settled, statement, until
@@ -330,6 +336,62 @@ async def _closed_its_transaction(direct: Connection) -> bool:
         "select count(*) from pg_stat_activity"
         " where application_name = 'durable transactions' and state like '%in transaction%'"
     )
+
+
+class Stubborn:
+    """A transaction, of an execution that this worker has given up, whose connection breaks when its commit is cancelled; the
+    second time that it is cancelled, it is let go."""
+
+    connection = None
+    is_lost, is_open = False, True
+
+    def __init__(self) -> None:
+        self.committing, self.cancelled, self.let_go = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self.asked = 0
+        self.execution_id = self.token = new_token()
+        self.writes = SimpleNamespace(worker_id=new_token())
+
+    def goes_on_elsewhere(self) -> bool:
+        return True
+
+    async def fetch(self, *_: object) -> list[str]:
+        return ["3s"]
+
+    async def commit(self) -> None:
+        self.committing.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            await self.let_go.wait()
+            raise ConnectionResetError("cut off while it was cancelled") from None
+
+    def drop(self) -> None:
+        """It is broken already."""
+
+    async def is_recorded(self, *_: object) -> bool:
+        self.asked += 1
+        return False
+
+
+async def test_a_commit_that_is_given_up_is_nobodys_and_nobody_asks_what_became_of_it() -> None:
+    complaints: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, about: complaints.append(about["message"]))
+    fake: Any = Stubborn()
+    record = Record(1, "pays", "completed", 1)
+    task = asyncio.create_task(OwnedTransaction(fake, fake, fake).commit(record))
+    await fake.committing.wait()
+    task.cancel()
+    await fake.cancelled.wait()
+    task.cancel()  # once more, before the connection has let go of it
+    await asyncio.wait({task}, timeout=GUARD)
+    assert task.cancelled()
+    fake.let_go.set()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    gc.collect()
+    assert fake.asked == 0
+    assert complaints == []
 
 
 @contextlib.asynccontextmanager

@@ -13,7 +13,7 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -59,6 +59,9 @@ class Post:
     pid: int = 0
     ready: asyncio.Event = field(default_factory=asyncio.Event)  # its first worker is
     leaves: asyncio.Event = field(default_factory=asyncio.Event)  # it is to be given up
+
+
+LEVELS = ("DEBUG:", "INFO:", "WARNING:", "ERROR:", "CRITICAL:")  # how a line begins that is logged
 
 
 @dataclass
@@ -308,7 +311,7 @@ class Storm:
                 await asyncio.sleep(TERM_AGAIN)
 
     def _note_errors(self, process: Process) -> None:
-        self.problems += (line for line in process.output.splitlines() if line.startswith("err| ERROR"))
+        self.problems += _errors(process.output)
 
 
 def _where(task: asyncio.Task[Any]) -> str:
@@ -320,3 +323,15 @@ def _where(task: asyncio.Task[Any]) -> str:
         places.append(f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}")
         waits = waits.cr_await  # type: ignore[union-attr]
     return f"{task.get_name()}, in {' > '.join(places)}, waits for {waits!r}"
+
+
+def _errors(output: str) -> Iterator[str]:
+    """What a process has logged as an error, each with its traceback: the lines up to the next that is logged."""
+    error: list[str] = []
+    for line in (line.removeprefix("err| ") for line in output.splitlines() if line.startswith("err| ")):
+        if line.startswith(LEVELS):
+            yield from filter(None, ["\n".join(error)])
+            error = [line] if line.startswith("ERROR:") else []
+        elif error:
+            error.append(line)
+    yield from filter(None, ["\n".join(error)])
