@@ -17,7 +17,6 @@ log = logging.getLogger("durable.runtime")
 
 EVERY = 600.0  # seconds between two rounds, on the average
 PAGE = 200  # executions that one statement looks at: a few milliseconds of it
-PAUSE = 0.05  # seconds between two pages, which others get
 IDS = 2_000
 
 
@@ -60,21 +59,24 @@ class Janitor:
     async def tidy(self, *, dry_run: bool = False) -> tuple[int, int]:
         """One round: how many executions were deleted, or with *dry_run* would be, and how many ids were forgotten."""
         deleted = forgotten = 0
+        time = asyncio.get_running_loop().time
         for policy in self._policies:
             place: tuple[datetime | None, UUID | None] = (None, None)
             while True:
+                began = time()
                 row = await delete_page(self._link, policy, place, dry_run=dry_run)
                 deleted += row["deleted"]
                 if row["looked_at"] < PAGE:
                     break
                 place = (row["last_at"], row["last_id"])
-                await asyncio.sleep(PAUSE)
+                await asyncio.sleep(time() - began)  # others get as much as we have taken
         while self._keep_ids is not None and not dry_run:
+            began = time()
             (row,) = await self._link.fetch_surely(load("retention/forget"), self._keep_ids, IDS)
             forgotten += row["n"]
             if row["n"] < IDS:
                 break
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(time() - began)
         return deleted, forgotten
 
     async def close(self) -> None:

@@ -55,12 +55,15 @@ begin
         select g.*, e.known, e.over, e.mail, e.queue,
                exists (select from durable.message m where m.execution_id = g.execution_id and m.once = g.once) as before,
                row_number() over (partition by g.execution_id, g.once order by g.n) > 1 as again
-          from unnest(ids, topics, onces, payloads) with ordinality as g(execution_id, topic, once, payload, n)
-          left join unnest(found_ones) as f(n) on f.n = g.n
+          from (
+               select u.*, u.n in (select unnest(found_ones)) as found
+                 from unnest(ids, topics, onces, payloads) with ordinality as u(execution_id, topic, once, payload, n)
+               offset 0
+          ) g
           left join lateral (
                select true as known, e.ended_at is not null as over, e.mail, e.queue
                  from durable.execution e
-                where e.execution_id = g.execution_id and f.n is not null
+                where e.execution_id = g.execution_id and g.found
                offset 0
           ) e on true
     ), judged as materialized (
@@ -90,7 +93,7 @@ begin
     )
     select j.n, j.outcome,
            -- Sent again: whether it woke anybody the first time, and whether that was told, is not known.
-           case when j.outcome = 'duplicate' then j.queue else (select c.queue from changed c where c.execution_id = j.execution_id and c.woken) end
+           case when j.outcome = 'duplicate' or j.execution_id in (select execution_id from changed where woken) then j.queue end
       from judged j;
 end;
 $$;

@@ -159,9 +159,11 @@ begin
           from held
             on conflict (execution_id, seq) do nothing
         returning execution_id, seq
+    ), judged as materialized (
+        select h.*, (h.execution_id, h.seq) in (select execution_id, seq from recorded) as written from held h
     ), fresh as materialized (
         select h.*, e.payload
-          from held h
+          from judged h
           left join lateral (
                select e.payload
                  from durable.emission e
@@ -170,7 +172,7 @@ begin
                 order by e.emission_id
                 limit 1
           ) e on true
-         where (h.execution_id, h.seq) in (select execution_id, seq from recorded)
+         where h.written
     ), known as (
         insert into durable.keyset (topic, keyset) select distinct name, keyset from fresh order by name, keyset on conflict do nothing
     ), subscribed as (
@@ -182,10 +184,12 @@ begin
         insert into durable.posted (execution_id, topic, once, payload)
         select execution_id, 'match:' || seq || ':' || name, 'm:' || seq, payload from fresh where payload is not null
     )
-    select h.n, (select f.payload is not null from fresh f where f.execution_id = h.execution_id and f.seq = h.seq)
-      from held h
-     where (h.execution_id, h.seq) in (select execution_id, seq from recorded)
-        or exists (select from durable.journal j
+    select f.n, f.payload is not null from fresh f
+    union all
+    select h.n, null
+      from judged h
+     where not h.written
+       and exists (select from durable.journal j
                     where j.execution_id = h.execution_id and j.seq = h.seq and (j.path, j.kind, j.attempt, j.key) = (h.path, 'waiting', h.attempt, h.key));
 end;
 $$;

@@ -173,7 +173,6 @@ async def test_an_id_of_one_that_was_deleted_does_not_start_again_until_it_is_fo
 
 async def test_many_pages_are_deleted_while_others_run(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(janitor, "PAGE", 7)
-    monkeypatch.setattr(janitor, "PAUSE", 0.0)
     async with engine(dsn, retention=Retention(completed=seconds(0))) as one_engine:
         handles = await one_engine.start_many(plain, [{}] * 40)
         await asyncio.gather(*(handle.result(20) for handle in handles))

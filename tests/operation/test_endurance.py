@@ -11,18 +11,21 @@ import contextlib
 import os
 import random
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import asyncpg
 import pytest
 
-from durable import Durable
+from durable import Durable, Workflow
 from tests.support.postgres import DurableCluster
 from tests.support.processes import Program
 from tests.support.programs import mixed
 
 MINUTES = int(os.environ.get("ENDURANCE_MINUTES", "30"))
-LIVES = 100  # executions that the client has in flight
+LIVES = 100  # executions that the client has in flight, as fast as they go
+SLEEPERS = 100  # executions in flight beside them that sleep most of their time, and must not set the pace
 PROBES = 20  # commits of the floor in each of its turns
 SPAN = max(MINUTES // 6, 1)  # minutes at the beginning, after the first, and at the end, that are compared
 HOT = ("ready", "claim", "wake", "message")
@@ -45,10 +48,13 @@ class Minute:
         return self.ended / self.floor
 
 
-async def live(engine: Durable, rng: random.Random, ended: list[int]) -> None:
+QUICK = (mixed.pipeline, mixed.pipeline, mixed.flaky, mixed.hears, mixed.calls)
+
+
+async def live(engine: Durable, rng: random.Random, workflows: Sequence[Workflow[Any, Any]], ended: list[int]) -> None:
     """Start one after the other and await them, for ever."""
     while True:
-        workflow = rng.choice((mixed.pipeline, mixed.pipeline, mixed.flaky, mixed.sleeps, mixed.hears, mixed.calls))
+        workflow = rng.choice(workflows)
         handle = await engine.start(workflow, {"n": rng.random()})
         if workflow is mixed.hears:
             await handle.send_event("go", 1)
@@ -111,7 +117,8 @@ async def test_it_is_as_fast_at_the_end_as_at_the_beginning_and_nothing_has_grow
             await stack.enter_async_context(old_snapshot(dsn, third, min(third, 600.0)))
         connection = await asyncpg.connect(dsn)
         rng = random.Random(seed)
-        tasks = [asyncio.create_task(live(engine, rng, ended)) for _ in range(LIVES)]
+        tasks = [asyncio.create_task(live(engine, rng, QUICK, ended)) for _ in range(LIVES)]
+        tasks += [asyncio.create_task(live(engine, rng, [mixed.sleeps], ended)) for _ in range(SLEEPERS)]
         tasks.append(asyncio.create_task(probe(dsn, taken)))
         for number in range(MINUTES):
             before, taken[:] = ended[0], []

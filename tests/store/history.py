@@ -76,13 +76,17 @@ class Past:
     dead: Worker
 
 
+SCANS = ("Index Scan", "Index Only Scan", "Heap Scan", "Seq Scan")  # of tables
+
+
 @dataclass(frozen=True)
 class Cost:
-    """What one run of a statement took: buffers hit or read, rows that scans met (also those they threw away), and the
-    tables that were scanned from end to end."""
+    """What one run of a statement took: buffers hit or read, rows that scans met (also those they threw away), rows that
+    all its parts met together, and the tables that were scanned from end to end."""
 
     buffers: int
     rows: int
+    work: int
     scanned: frozenset[str]
 
 
@@ -139,7 +143,8 @@ async def cost(connection: Connection, name: str, *arguments: object) -> Cost:
     top = plan["Plan"]
     return Cost(
         buffers=top.get("Shared Hit Blocks", 0) + top.get("Shared Read Blocks", 0),
-        rows=sum(_rows_met(node) for node in nodes),
+        rows=sum(_rows_met(node) for node in nodes if node["Node Type"].endswith(SCANS)),
+        work=sum(_rows_met(node) for node in nodes),
         scanned=frozenset(node["Relation Name"] for node in nodes if node["Node Type"] == "Seq Scan"),
     )
 
@@ -151,10 +156,8 @@ def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _rows_met(node: dict[str, Any]) -> int:
-    if not node["Node Type"].endswith(("Index Scan", "Index Only Scan", "Heap Scan", "Seq Scan")):
-        return 0
-    met = node["Actual Rows"] + node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Index Recheck", 0)
-    return round(met * node["Actual Loops"])
+    removed = sum(rows for what, rows in node.items() if what.startswith("Rows Removed by"))
+    return round((node["Actual Rows"] + removed) * node["Actual Loops"])
 
 
 def literal(value: object, type: str) -> str:

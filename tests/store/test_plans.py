@@ -207,6 +207,24 @@ async def test_no_statement_costs_more_for_a_long_history_or_a_backlog(
                 judge(title, *costs, may_be_scanned=frozenset({"claim"}))  # as long as there are slots, no longer
 
 
+@pytest.mark.timeout(600)
+async def test_a_statement_costs_in_proportion_to_its_batch(
+    postgres_cluster: Cluster, subtests: pytest.Subtests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What joins its rows with themselves costs a batch squared, which no buffer shows: rows of every node are counted."""
+    async with AsyncExitStack() as stack:
+        at = await measured(stack, postgres_cluster, 2_000, 2_000)
+        await at.worker.execute("analyze")
+        for name, arguments in WORKER.items():
+            with subtests.test(name):
+                small = await at.cost(name, arguments)
+                with monkeypatch.context() as four_times:
+                    four_times.setattr("tests.store.test_plans.BATCH", 4 * BATCH)
+                    big = await at.cost(name, arguments)
+                print(f"{name:30} {small.work:>8} {big.work:>8}")
+                assert big.work <= small.work * 6 + 100
+
+
 @pytest.mark.xfail(strict=True, reason="live executions are sorted by creation, and no index of their places has that")
 @pytest.mark.parametrize("title", LIVE)
 async def test_a_page_of_live_executions_costs_no_more_for_a_backlog(postgres_cluster: Cluster, title: str) -> None:

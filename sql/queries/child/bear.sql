@@ -51,14 +51,15 @@ with given as materialized (
         on conflict (execution_id, seq) do update set seq = excluded.seq
            where (j.path, j.kind, j.attempt, j.key) = (excluded.path, excluded.kind, excluded.attempt, excluded.key)
     returning execution_id, seq
+), written as materialized (
+    select h.* from (select h.*, (execution_id, seq) in (select execution_id, seq from recorded) as written from held h offset 0) h where h.written
 ), born as (
     insert into durable.execution (execution_id, shape_id, started_by, created_at, due_at, deadline_at, version, priority, status,
                                    workflow, queue, key, tags, parent_id, called, input)
     select child_id, shape_id, token, durable.clock(), durable.clock(), durable.clock() + make_interval(secs => timeout), version,
            priority, 'pending', workflow, queue,
-           case when turn is not null and exists (select from durable.queue q where q.queue = held.queue and q.keyed) then turn else '' end, tags::jsonb, execution_id, kind = 'waiting', input::json
-      from held
-     where (execution_id, seq) in (select execution_id, seq from recorded)
+           case when turn is not null and exists (select from durable.queue q where q.queue = h.queue and q.keyed) then turn else '' end, tags::jsonb, execution_id, kind = 'waiting', input::json
+      from written h
      order by child_id
         on conflict (execution_id) do nothing
     returning execution_id, shape_id, priority, queue, key
@@ -66,6 +67,4 @@ with given as materialized (
     insert into durable.ready (execution_id, ready_at, shape_id, priority, crashes, begun, queue, key)
     select execution_id, durable.clock(), shape_id, priority, 0, false, queue, key from born
 )
-select n
-  from (select n, (execution_id, seq) in (select execution_id, seq from recorded) as written from held offset 0) as answer
- where written
+select n from written

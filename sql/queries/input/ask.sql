@@ -43,15 +43,14 @@ with given as materialized (
         on conflict (execution_id, seq) do update set seq = excluded.seq
            where (j.path, j.kind, j.attempt, j.key) = (excluded.path, excluded.kind, excluded.attempt, excluded.key)
     returning execution_id, seq
+), written as materialized (
+    select h.* from (select h.*, (execution_id, seq) in (select execution_id, seq from recorded) as written from held h offset 0) h where h.written
 ), asked as (
     insert into durable.input (execution_id, seq, requested_at, due_at, remind_at, remind_every, name, kind, workflow, path, request)
     select h.execution_id, h.seq, durable.clock(), durable.clock() + make_interval(secs => delay), durable.clock() + make_interval(secs => remind_every),
            make_interval(secs => remind_every), h.name, h.kind, e.workflow, h.path, h.request
-      from held h
+      from written h
      cross join lateral (select e.workflow from durable.execution e where e.execution_id = h.execution_id offset 0) e
-     where (h.execution_id, h.seq) in (select execution_id, seq from recorded)
         on conflict (execution_id, seq) do nothing
 )
-select n
-  from (select n, (execution_id, seq) in (select execution_id, seq from recorded) as written from held offset 0) as answer
- where written
+select n from written

@@ -29,21 +29,22 @@ with recursive page as materialized (
      cross join lateral (
            select c.execution_id, c.ended_at, c.workflow, c.status, c.created_at from durable.execution c where c.parent_id = t.execution_id offset 0
      ) c
-), whole as materialized (
-    select root, count(*) as members from tree group by root having bool_and(ended_at is not null)
+), counted as materialized (
+    select t.*, count(*) over own as members, bool_and(t.ended_at is not null) over own as whole from tree t window own as (partition by t.root)
 ), wanted as materialized (
-    select t.* from tree t where t.root in (select root from whole) order by t.execution_id
+    select c.* from counted c where c.whole order by c.execution_id
 ), locked as materialized (
-    select w.*
-      from wanted w
-     cross join lateral (
-           select from durable.execution e where e.execution_id = w.execution_id and e.ended_at = w.ended_at for update skip locked
-     ) e
-     where not $7::bool
+    select w.*, count(*) over (partition by w.root) as held
+      from (
+           select w.*
+             from wanted w
+            cross join lateral (
+                  select from durable.execution e where e.execution_id = w.execution_id and e.ended_at = w.ended_at for update skip locked
+            ) e
+            where not $7::bool offset 0
+      ) w
 ), sure as materialized (
-    select l.*
-      from locked l
-     where l.root in (select w.root from whole w where w.members = (select count(*) from locked x where x.root = w.root))
+    select l.* from locked l where l.held = l.members
 ), records as (
     delete from durable.journal where execution_id = any (array(select execution_id from sure))
 ), lives as (
