@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from durable.ids import new_token
-from durable.store.claims import Claimable, Want, read_journals, read_messages, take
+from durable.store.claims import Claimable, Past, Want, read_pasts, take
 from durable.store.connection import AGAIN, LOST, Link, Row, backoff, log_lost
 from durable.store.queries import load
 
@@ -21,6 +21,7 @@ log = logging.getLogger("durable.runtime")
 
 GAP = 0.004  # seconds between two claims while few slots are free: one row a claim would cost more than the work
 QUARTER = 4
+AT_ONCE = 128  # rows that one claim asks for in a queue at most: while it begins them, PostgreSQL finds it the next
 RATE_GAP = 0.02  # seconds between two looks at a queue whose rate is used up
 
 
@@ -45,13 +46,13 @@ class Lane:
         """Slots that nothing runs in."""
         return self.concurrency - self.in_flight
 
+    @property
+    def is_nearly_full(self) -> bool:
+        """Whether it pays to wait a moment until more slots are free."""
+        return self.free < min(self.concurrency / QUARTER, AT_ONCE / 2)
 
-@dataclass(frozen=True, slots=True)
-class Past:
-    """What an execution that is claimed brings along."""
 
-    journal: list[Row]
-    messages: list[Row]
+_NOTHING = Past()
 
 
 class Claimer:
@@ -127,9 +128,7 @@ class Claimer:
                 if self._limits_changed:
                     await self._read_limits()
                 wants = self._wants()
-                if wants and all(
-                    want.count * QUARTER < self._lanes[queue].concurrency for queue, want in wants.items()
-                ):
+                if wants and all(self._lanes[queue].is_nearly_full for queue in wants):
                     await asyncio.sleep(self._claimed_at + GAP - loop.time())
                     wants = self._wants()
                 if wants and not self._stopping:
@@ -148,7 +147,9 @@ class Claimer:
 
     def _wants(self) -> dict[str, Want]:
         return {
-            lane.name: Want(lane.free, lane.held) for lane in self._lanes.values() if lane.backlog and lane.free > 0
+            lane.name: Want(min(lane.free, AT_ONCE), lane.held)
+            for lane in self._lanes.values()
+            if lane.backlog and lane.free > 0
         }
 
     async def _claim(self, wants: dict[str, Want]) -> None:
@@ -161,25 +162,20 @@ class Claimer:
             self._lanes[queue].held = False
         self._under_way.add(token)
         found: list[Row] = []
-        parked: set[str] = set()
+        pasts: dict[UUID, Past] = {}
         try:
-            try:
-                found, journals, messages = await self._take(identity, token, wants)
-                parked = {row["queue"] for row in found if row["parked"]}
-            finally:
-                rows = [row for row in found if not row["parked"]]
-                self._settle(wants, found, rows)
-            for row in rows:
-                try:
-                    past = Past(journals.get(row["execution_id"], []), messages.get(row["execution_id"], []))
-                    self._on_claimed(identity[1], token, row, past)
-                except Exception:
-                    # Its claim is given back by the audit; its slot, and the rest, must not be lost with it.
-                    log.exception("execution %s could not be taken up", row["execution_id"])
-                    self._lanes[row["queue"]].in_flight -= 1
+            found, pasts = await self._take(identity, token, wants)
         finally:
-            self._under_way.discard(token)
+            rows = [row for row in found if not row["parked"]]
+            self._settle(wants, found, rows)
+            if any(row["crashes"] for row in rows):
+                # At once: whether another suspect may be claimed is known when this one has begun.
+                self._begin(identity[1], token, rows, pasts)
+            else:
+                # If there is more, it is asked for first, and PostgreSQL looks for it while these begin.
+                asyncio.get_running_loop().call_soon(self._begin, identity[1], token, rows, pasts)
         # What was put aside has used up what was granted: then the limits have said nothing.
+        parked = {row["queue"] for row in found if row["parked"]}
         short = [
             queue
             for queue, want in wants.items()
@@ -188,6 +184,17 @@ class Claimer:
         blocked = await self._look_again(short) if short else set[str]()
         if any(lane.backlog and lane.free > 0 and lane.name not in blocked for lane in self._lanes.values()):
             self._nudged.set()
+
+    def _begin(self, epoch: int, token: UUID, rows: list[Row], pasts: dict[UUID, Past]) -> None:
+        """Take up what was claimed."""
+        for row in rows:
+            try:
+                self._on_claimed(epoch, token, row, pasts.get(row["execution_id"], _NOTHING))
+            except Exception:
+                # Its claim is given back by the audit; its slot, and the rest, must not be lost with it.
+                log.exception("execution %s could not be taken up", row["execution_id"])
+                self._lanes[row["queue"]].in_flight -= 1
+        self._under_way.discard(token)
 
     def _settle(self, wants: dict[str, Want], found: list[Row], taken: list[Row]) -> None:
         """Give back the slots that nothing was taken for, and know whether there is more. *found* are those *taken*, and
@@ -238,8 +245,8 @@ class Claimer:
 
     async def _take(
         self, identity: tuple[UUID, int], token: UUID, wants: dict[str, Want]
-    ) -> tuple[list[Row], dict[UUID, list[Row]], dict[UUID, list[Row]]]:
-        """Claim, and read what was begun before. Nothing, if anything is not certain: what was claimed all the same is given
+    ) -> tuple[list[Row], dict[UUID, Past]]:
+        """Claim what is ready, with its past. Nothing, if anything is not certain: what was claimed all the same is given
         back by the audit, and must not begin without its journal."""
         attempt = 0
         while self._identity() == identity:
@@ -247,10 +254,7 @@ class Claimer:
                 rows = await take(
                     self._link, identity[0], token, wants, self._claimable, self._suspects(), again=attempt > 0
                 )
-                begun = [row["execution_id"] for row in rows if row["begun"] and not row["parked"]]
-                journals = await read_journals(self._link, begun)
-                sent = [row["execution_id"] for row in rows if row["mail"] and not row["parked"]]
-                return rows, journals, await read_messages(self._link, sent)
+                return rows, await read_pasts(self._link, [row for row in rows if not row["parked"]])
             except (*LOST, *AGAIN) as error:
                 attempt += 1
                 log_lost("claimer", attempt, error)
@@ -259,7 +263,7 @@ class Claimer:
                 log.exception("claiming failed")
                 await asyncio.sleep(1)
                 break
-        return [], {}, {}
+        return [], {}
 
 
 def _count(rows: list[Row], queue: str) -> int:

@@ -12,7 +12,7 @@ from durable.model.evolution import can_be_undone, resumes, resumes_after
 from durable.model.fingerprint import Tree, shape_of
 from durable.model.paths import name_in
 from durable.store.claims import Claimable
-from durable.store.connection import Row
+from durable.store.connection import Named
 
 log = logging.getLogger("durable.runtime")
 
@@ -85,7 +85,7 @@ def claimable(codes: Mapping[int, Code]) -> Claimable:
     )
 
 
-def record_from(row: Row) -> Record:
+def record_from(row: Named) -> Record:
     """A row of ``journal/read`` as the interpreter knows it."""
     delay = row["run_in"]
     return Record(

@@ -7,7 +7,6 @@ import json
 import math
 from collections import deque
 from collections.abc import Awaitable, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -35,8 +34,7 @@ if TYPE_CHECKING:
 _encode = msgspec.json.Encoder().encode
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(msgspec.Struct, frozen=True):
     """How an execution ended: `result`, `error` are JSON text."""
 
     status: str
@@ -58,8 +56,7 @@ ENDING = (Interrupted.DEADLINE, Interrupted.UNDO)  # it ends here, once what has
 _ELSEWHERE = (Interrupted.CLAIM_LOST, Interrupted.DRAIN)  # it goes on with another worker, or later
 
 
-@dataclass(frozen=True, slots=True)
-class Left:
+class Left(msgspec.Struct, frozen=True):
     """What an execution that ends leaves behind: a parent to be told, and open waits."""
 
     parent_id: UUID | None

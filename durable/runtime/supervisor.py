@@ -33,7 +33,7 @@ from durable.model.failure import Failure
 from durable.model.status import Status
 from durable.runtime.auditor import Auditor
 from durable.runtime.canceller import Canceller
-from durable.runtime.claimer import Claimer, Lane, Past
+from durable.runtime.claimer import Claimer, Lane
 from durable.runtime.code import Code, claimable, record_from
 from durable.runtime.followers import Followers
 from durable.runtime.herald import Herald
@@ -47,8 +47,8 @@ from durable.runtime.reminder import Remind, Reminder
 from durable.runtime.scheduler import Declaration, Scheduler
 from durable.runtime.standing import Standing
 from durable.runtime.timekeeper import Timekeeper
-from durable.store.claims import read_messages
-from durable.store.connection import AGAIN, LOST, Link, Row
+from durable.store.claims import Past, read_messages
+from durable.store.connection import AGAIN, LOST, Link, Named, Row
 from durable.store.executions import births
 from durable.store.group_commit import GroupCommit
 from durable.store.queries import load
@@ -711,5 +711,5 @@ async def _for_ever() -> None:
     await asyncio.get_running_loop().create_future()
 
 
-def _message(row: Row) -> Message:
+def _message(row: Named) -> Message:
     return Message(row["number"], row["topic"], row["payload"])

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from typing import TypedDict
 from uuid import UUID
 
-from durable.store.connection import Link, Row
+import msgspec
+
+from durable.store.connection import Link, Named, Row
 from durable.store.group_commit import Kind
 from durable.store.queries import load
 
@@ -138,6 +142,57 @@ async def take(
         claimable.own,
         [want.held for want in wants.values()],
     )
+
+
+class _Recorded(TypedDict):
+    seq: int
+    path: str
+    kind: str
+    attempt: int
+    target: str | None
+    data_seq: int | None
+    key: str | None
+    value: str | None
+    error: str | None
+    run_in: float | None
+    seconds: float
+    recorded_at: datetime
+    run_at: datetime | None
+
+
+class _Sent(TypedDict):
+    number: int
+    topic: str
+    payload: str
+
+
+_recorded = msgspec.json.Decoder(list[_Recorded])
+_sent = msgspec.json.Decoder(list[_Sent])
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What an execution that is claimed brings along: rows of ``journal/read`` and of ``message/read``."""
+
+    journal: Sequence[Named] = ()
+    messages: Sequence[Named] = ()
+
+
+async def read_pasts(link: Link, rows: Sequence[Row]) -> dict[UUID, Past]:
+    """The past of each that was taken with one of *rows*, if it has any. Most bring it along; what is long is read."""
+    rows = [row for row in rows if row["begun"] or row["mail"]]
+    long = [row["execution_id"] for row in rows if row["begun"] and row["journal"] is None]
+    many = [row["execution_id"] for row in rows if row["mail"] and row["messages"] is None]
+    journals = await read_journals(link, long)
+    messages = await read_messages(link, many)
+    pasts: dict[UUID, Past] = {}
+    for row in rows:
+        id, journal, sent = row["execution_id"], row["journal"], row["messages"]
+        pasts[id] = Past(
+            journals.get(id, ()) if journal is None else _recorded.decode(journal),
+            messages.get(id, ()) if sent is None else _sent.decode(sent),
+        )
+    return pasts
 
 
 async def read_journals(link: Link, execution_ids: Iterable[UUID]) -> dict[UUID, list[Row]]:

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import random
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import asyncpg
 
@@ -21,6 +21,13 @@ log = logging.getLogger("durable.store")
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Row: TypeAlias = asyncpg.Record
+
+
+class Named(Protocol):
+    """Values by name: a row, or what has come as JSON with the names of one."""
+
+    def __getitem__(self, name: str, /) -> Any: ...
+
 
 # One generic plan per statement, made of index scans: planning each flush anew would cost more than running it, and a plan
 # made while a hot table was empty must not turn into a scan of a full one.
@@ -228,7 +235,15 @@ def log_lost(purpose: str, attempt: int, error: BaseException) -> None:
         log.warning("PostgreSQL did not answer (%s, try %d): %s: %s", purpose, attempt, type(error).__name__, error)
 
 
-def columns(rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...] | None]:
-    """Rows to the arrays that ``unnest`` takes. A column of nothing but None is left out: ``unnest`` fills it up with
-    nulls, to the length of the others, for less than it costs to send them."""
-    return [None if column.count(None) == len(column) else column for column in zip(*rows, strict=True)]
+def columns(query: Query, rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...] | None]:
+    """Rows to the arrays that the ``unnest`` of *query* takes, each shorter where that says the same: to send a value costs
+    more than all else that is done with it here. A column of nothing but None is left out, for ``unnest`` fills up with
+    nulls; one of equal values is sent as one, where the statement fills up with it."""
+    return [_shortest(column, fills=place in query.filled) for place, column in enumerate(zip(*rows, strict=True))]
+
+
+def _shortest(column: tuple[Any, ...], *, fills: bool) -> tuple[Any, ...] | None:
+    first = column[0]
+    if (first is not None and not fills) or first != column[-1] or column.count(first) < len(column):
+        return column
+    return None if first is None else column[:1]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from durable.engine.context import Context
     from durable.engine.journal import Record, Subject
-    from durable.store.connection import Row
+    from durable.store.connection import Named
 
 TAG = "durable.trace"
 KINDS = {"schedule_at": "timer", "any": "event", "all": "event", "match": "event", "result": "child"}
@@ -182,7 +182,7 @@ class Tracing:
         return self._propagator.extract({"traceparent": told})
 
 
-def waits_of(journal: Iterable[Row], ready_at: datetime | None) -> Waits:
+def waits_of(journal: Iterable[Named], ready_at: datetime | None) -> Waits:
     """The waits that an execution brings along to a worker, which has been ready since *ready_at*, where that is known.
 
     That a sleep has passed is recorded nowhere. It was in an earlier stay if anything was recorded since, or if the execution

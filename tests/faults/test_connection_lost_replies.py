@@ -317,7 +317,7 @@ async def test_a_renewal_that_fails_costs_nothing(proxy: Proxy, bodies: Bodies, 
 
 
 @cuts
-@pytest.mark.parametrize("name", ["worker/bury", "claim/reap", "worker/remove", "claim/take", "journal/read"])
+@pytest.mark.parametrize("name", ["worker/bury", "claim/reap", "worker/remove", "claim/take"])
 async def test_what_a_dead_worker_had_goes_on_after_its_records_and_counts_one_crash(
     proxy: Proxy, direct: Connection, bodies: Bodies, cut: Cut, name: str
 ) -> None:

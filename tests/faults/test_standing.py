@@ -127,7 +127,7 @@ async def test_an_execution_whose_journal_cannot_be_read_does_not_begin(
 ) -> None:
     tries = 0
     readable = False
-    read = claimer.read_journals
+    read = claimer.read_pasts
 
     async def unreadable(*arguments: object) -> object:
         nonlocal tries
@@ -139,7 +139,7 @@ async def test_an_execution_whose_journal_cannot_be_read_does_not_begin(
     async with engine(database, drain=timedelta(0)) as leaver:
         handle = await leaver.start(gated, {})
         await running_step("at_gate")
-        monkeypatch.setattr(claimer, "read_journals", unreadable)
+        monkeypatch.setattr(claimer, "read_pasts", unreadable)
     begun = list(bodies.began)
     bodies.gate.set()
     async with engine(database) as worker:

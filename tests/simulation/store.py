@@ -14,7 +14,9 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from durable.store.queries import load, sql_folder
+import msgspec
+
+from durable.store.queries import Query, load, sql_folder
 
 EPOCH = 1_800_000_000.0  # what the clock of the database says when the simulation begins
 
@@ -158,6 +160,15 @@ def unnested(*columns: Sequence[Any] | None) -> list[tuple[Any, ...]]:
     return list(zip(*([None] * length if column is None else column for column in columns), strict=True))
 
 
+def _filled(query: Query, arguments: Sequence[Any]) -> list[Any]:
+    """The arguments, with the one value in place of which it stands for all."""
+    rows = len(arguments[0]) if query.filled else 0
+    return [
+        [*value] * rows if place in query.filled and value is not None and len(value) == 1 else value
+        for place, value in enumerate(arguments)
+    ]
+
+
 def _array(text: str | None) -> list[str]:
     return [] if not text or text == "{}" else [part.strip('"') for part in text[1:-1].split(",")]
 
@@ -178,7 +189,7 @@ class Store:
             raise Violation(f"the simulation knows no statement {name!r}")
         query = load(name)
         self.ran += 1
-        return [_row(query.columns, values) for values in function(self, *arguments)]
+        return [_row(query.columns, values) for values in function(self, *_filled(query, arguments))]
 
     def snapshot(self) -> Tables:
         return copy.deepcopy(self.tables)
@@ -360,7 +371,19 @@ def _claimed_row(
     shown = (e.execution_id, e.name, e.shape_id, e.queue, e.input, e.tags)
     told = (e.parent_id, e.called, None, deadline_in, False)
     waited = None if ready_at is None else s.now() - ready_at
-    return (*shown, crashes, begun, e.undo, e.mail, *told, s.shown_at(ready_at), waited)
+    past = (
+        (None, None)
+        if ready_at is None
+        else (_past(s, "journal/read", execution_id), _past(s, "message/read", execution_id))
+    )
+    return (*shown, crashes, begun, e.undo, e.mail, *told, s.shown_at(ready_at), waited, *past)
+
+
+def _past(s: Store, name: str, execution_id: UUID) -> str:
+    """What a claim brings along, as JSON."""
+    names = [column for column, _ in load(name).columns]
+    rows = STATEMENTS[name](s, [execution_id], UUID(int=0), 0, 1_000)
+    return msgspec.json.encode([dict(zip(names, row, strict=True)) for row in rows]).decode()
 
 
 @statement("claim/take")
@@ -451,6 +474,7 @@ def _(s: Store, *arguments: Any) -> list[Any]:
     found: list[Any] = []
     for n, row in enumerate(unnested(*columns), 1):
         execution_id, name, operation, shape_id, workflow, version, queue, priority, tags, text, at, *rest = row
+        operation = operation or execution_id
         delay, timeout, token, _key = rest
         if at is not None:
             raise Violation("the simulation knows no scheduled_at")

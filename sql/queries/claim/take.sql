@@ -10,12 +10,15 @@
 -- $7 known int8[]        those of the shapes with which it can, whatever was done already
 -- $8 judge int8[]        the shapes of its own definitions: what one of them has held it does not take again
 -- $9 held bool[]         for each queue: whether to look at what is held, too. Those refused here are passed one by one
--- Returns execution_id uuid, name text, shape_id int8, queue text, input json, tags text, crashes int2, begun bool, undo text, mail int4, parent_id uuid, called bool, held_by int8[], deadline_in float8, parked bool, ready_at timestamptz, waited float8
+-- Returns execution_id uuid, name text, shape_id int8, queue text, input json, tags text, crashes int2, begun bool, undo text, mail int4, parent_id uuid, called bool, held_by int8[], deadline_in float8, parked bool, ready_at timestamptz, waited float8, journal text, messages text
 --         what is parked was not taken: it is paused, and was put aside
 --         waited is for how many seconds it was ready; null of what was held, which waited for something else
+--         journal and messages are those of one that was begun, and that has mail: JSON arrays of rows like those of journal/read and
+--         message/read. Null where they are long: read them. They are whole: whoever could write under the last claim had written before
+--         it was ready
 --         held_by is null of what was not held, and empty where the deadline has passed since: all are asked anew, whether they can end it
 -- Locks   the rows of queues with limits, in ascending order; then ready rows, skip locked: of those it never waits for one. Not the execution rows: a skipped one would be forgotten until the next poll
--- Index   queue_pkey, claim_by_queue, permit_by_time, ready_in_order, ready_suspects, ready_held, execution_pkey
+-- Index   queue_pkey, claim_by_queue, permit_by_time, ready_in_order, ready_suspects, ready_held, execution_pkey, journal_pkey, message_unread
 with granted as materialized (
     select * from durable.grant($3::text[], $4::int4[], $5::int8[], $9::bool[], $6::int4, $7::int8[], $8::int8[])
 ), suspected as materialized (
@@ -86,5 +89,16 @@ with granted as materialized (
 )
 select execution_id, name, shape_id, queue, input, tags::text as tags, crashes, begun, undo, mail, parent_id, called, held_by,
        extract(epoch from deadline_at - durable.clock())::float8 as deadline_in, parked, ready_at,
-       case when held_by is null then greatest(extract(epoch from durable.clock() - ready_at), 0)::float8 end as waited
+       case when held_by is null then greatest(extract(epoch from durable.clock() - ready_at), 0)::float8 end as waited,
+       case when begun and not parked then (
+            select case when count(*) < 20 and coalesce(sum(length(r.value)), 0) < 50000 then coalesce(json_agg(r), '[]')::text end
+              from (select j.seq, j.path, j.kind, j.attempt, j.target, j.data_seq, j.key, j.value::text as value, j.error::text as error,
+                           extract(epoch from j.run_at - durable.clock())::float8 as run_in, j.seconds, j.recorded_at, j.run_at
+                      from durable.journal j where j.execution_id = found.execution_id order by j.seq limit 20) r
+       ) end as journal,
+       case when mail > 0 and not parked then (
+            select case when count(*) < 20 and coalesce(sum(length(r.payload)), 0) < 50000 then coalesce(json_agg(r), '[]')::text end
+              from (select m.number, m.topic, m.payload::text as payload
+                      from durable.message m where m.execution_id = found.execution_id and m.consumed_by is null order by m.number limit 20) r
+       ) end as messages
   from (select * from taken union all select * from picked where parked) as found

@@ -1,0 +1,103 @@
+"""What a worker claims of a backlog, and what a claim brings along."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import durable
+from durable import Durable, Workflow
+from durable.store.queries import load
+from tests.faults.in_process import GUARD, settled, until
+from tests.store import rows
+from tests.support.proxy import Fault, Proxy
+
+
+async def double(n: int) -> int:
+    return 2 * n
+
+
+@durable.workflow
+async def gathers(data: dict[str, int]) -> dict[str, Any]:
+    doubled = [await durable.run(double, n) for n in range(data["calls"])]
+    await durable.wait_for_event("go")
+    return {"doubled": doubled, "events": [await durable.wait_for_event("more") for _ in range(data["events"])]}
+
+
+@pytest.mark.parametrize(("calls", "events"), [(3, 3), (25, 3), (3, 25), (25, 25), (19, 0), (20, 0)])
+async def test_what_is_woken_is_read_with_its_claim_unless_it_is_long(database: str, calls: int, events: int) -> None:
+    async with (
+        Proxy(database) as proxy,
+        Durable(database, workflows=[gathers], worker=False) as client,
+        Durable(proxy.dsn, workflows=[gathers]) as worker,
+    ):
+        await settled(worker)
+        handle = await client.start(gathers, {"calls": calls, "events": events})
+        await until(lambda: proxy.count(load("execution/suspend").sql) == 1, "its suspension")
+        await settled(worker)
+        for n in range(events):
+            await client.send_event(handle.id, "more", n)
+        proxy.reset()
+        await client.send_event(handle.id, "go", None)
+        assert await handle.result(GUARD) == {
+            "doubled": [2 * n for n in range(calls)],
+            "events": list(range(events)),
+        }
+        read = [proxy.count(load(name).sql) for name in ("journal/read", "message/read")]
+    # The wait is a record, too, and the event that ends it a message.
+    assert read == [int(calls + 1 >= 20), int(events + 1 >= 20)]
+
+
+@pytest.mark.parametrize("name", ["journal/read", "message/read"])
+@pytest.mark.parametrize("cut", [Proxy.cut_before, Proxy.cut_after_commit])
+async def test_what_is_long_is_read_once_more_when_the_reply_is_lost(
+    database: str, cut: Callable[[Proxy, str], Fault], name: str
+) -> None:
+    async with (
+        Proxy(database) as proxy,
+        Durable(database, workflows=[gathers], worker=False) as client,
+        Durable(proxy.dsn, workflows=[gathers]) as worker,
+    ):
+        await settled(worker)
+        handle = await client.start(gathers, {"calls": 25, "events": 25})
+        await until(lambda: proxy.count(load("execution/suspend").sql) == 1, "its suspension")
+        for n in range(25):
+            await client.send_event(handle.id, "more", n)
+        fault = cut(proxy, load(name).sql)
+        await client.send_event(handle.id, "go", None)
+        result = await handle.result(GUARD)
+    assert fault.struck == 1
+    assert result == {"doubled": [2 * n for n in range(25)], "events": list(range(25))}
+
+
+async def test_a_worker_with_a_backlog_runs_one_suspect_at_a_time(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("durable.runtime.claimer.AT_ONCE", 20)
+    gate = asyncio.Event()
+    flow = Workflow[Any, Any]("flow")
+
+    @flow.step
+    async def waits() -> None:
+        await gate.wait()
+
+    async with Durable(database, workflows=[flow], worker=False) as client:
+        handles = await client.start_many(flow, [None] * 100)
+    suspects = [handle.id for handle in handles[:10]]
+    async with rows.connections(database, 1) as (direct,):
+        await direct.execute("update durable.ready set crashes = 2 where execution_id::text = any ($1)", suspects)
+        async with Durable(database, workflows=[flow], queues={"default": 200}) as worker:
+            await until(lambda: in_flight(worker) == 91, "all but the other suspects")
+            await settled(worker)
+            assert await direct.fetchval("select count(*) from durable.claim where crashes >= 2") == 1
+            gate.set()
+            await asyncio.gather(*(worker.handle(handle.id).result(GUARD) for handle in handles))
+
+
+def in_flight(worker: Durable) -> int:
+    supervisor = worker.parts().supervisor
+    assert supervisor is not None
+    return sum(lane.in_flight for lane in supervisor._lanes.values())
