@@ -7,7 +7,7 @@ decoded by each step for itself, and never stored twice.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 from uuid import UUID
@@ -84,8 +84,7 @@ class Listening:
     lookback: float | None
 
 
-@dataclass(slots=True)
-class Record:
+class Record(msgspec.Struct):
     """One thing that has happened.
 
     `attempt` counts the tries of a step from 1, the iterations of an ``iterated``, and is 0 elsewhere. `value` is the result
@@ -333,7 +332,7 @@ def _voided(records: list[Record]) -> list[Record]:
 
 def _void(records: list[Record]) -> list[Record]:
     """That an effect was tried. It holds in no attempt."""
-    return [replace(record, attempt=0, error=record.error or "{}") for record in records]
+    return [msgspec.structs.replace(record, attempt=0, error=record.error or "{}") for record in records]
 
 
 def _iteration_of(path: str) -> str | None:
@@ -342,24 +341,21 @@ def _iteration_of(path: str) -> str | None:
     return None if end < 0 else path[: end + 1]
 
 
-@dataclass(slots=True)
-class Value:
+class Value(msgspec.Struct):
     """Data on its way: JSON text, and the number of the record that holds it (0: the execution's input)."""
 
     text: str
     seq: int
 
 
-@dataclass(slots=True)
-class Completed:
+class Completed(msgspec.Struct):
     """The execution has a result. `record`, here and below, is a last record that is not durable yet."""
 
     value: Value
     record: Record | None = None
 
 
-@dataclass(slots=True)
-class Failed:
+class Failed(msgspec.Struct):
     """The execution has ended otherwise, as *status* says; `reason` is that of a cancellation."""
 
     failure: Failure
@@ -368,8 +364,7 @@ class Failed:
     reason: str | None = None
 
 
-@dataclass(slots=True)
-class Blocked:
+class Blocked(msgspec.Struct):
     """Nothing can be done for *delay* seconds (infinity: until a message comes): the execution lets go of its slot."""
 
     delay: float
@@ -379,15 +374,14 @@ class Blocked:
 Outcome: TypeAlias = Completed | Failed | Blocked
 
 
-@dataclass(slots=True)
-class Subject:
+class Subject(msgspec.Struct):
     """The execution that is interpreted: what the definition does not say."""
 
     execution_id: str
     workflow: str
     input: str
     history: History
-    tags: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    tags: Mapping[str, Any] = msgspec.field(default_factory=dict[str, Any])
     crashes: int = 0
     deadline_passed: bool = False
     undo: str | None = None  # the reason of a cancellation that asks for compensation

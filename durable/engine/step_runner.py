@@ -13,9 +13,9 @@ import functools
 import inspect
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+import msgspec
 from anyio import CapacityLimiter, to_process
 
 from durable.codec import Codec
@@ -51,8 +51,7 @@ class NotBegun(Exception):
         self.reason = reason
 
 
-@dataclass(slots=True)
-class Reply:
+class Reply(msgspec.Struct):
     """What a body has returned: its data as JSON text, None for None, and where to go on, if it returned a `Goto`."""
 
     value: str | None

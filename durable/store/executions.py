@@ -26,6 +26,7 @@ from durable.store.connection import (
     Row,
     backoff,
     borrowed,
+    columns,
     log_lost,
     refuse_pooler,
 )
@@ -87,7 +88,7 @@ class NewExecution:
         return (
             self.execution_id,
             self.name,
-            self.operation,
+            None if self.operation is self.execution_id else self.operation,
             self.shape_id,
             self.workflow,
             self.version,
@@ -123,8 +124,8 @@ def births(owner: UUID) -> Births:
 
 async def start_in(connection: Connection, new: NewExecution, owner: UUID) -> Row:
     """Start one execution in the caller's own transaction."""
-    columns = [[value] for value in new.row()]
-    rows = await connection.fetch(load("execution/start").sql, *columns, owner, new.chosen_id)
+    query = load("execution/start")
+    rows = await connection.fetch(query.sql, *columns(query, [new.row()]), owner, new.chosen_id)
     return rows[0]
 
 

@@ -225,7 +225,9 @@ class _Lane:
         try:
             while writes:
                 try:
-                    rows = await self._link.fetch(kind.query, *columns([w.row for w in writes]), *kind.constants)
+                    rows = await self._link.fetch(
+                        kind.query, *columns(kind.query, [w.row for w in writes]), *kind.constants
+                    )
                 except asyncpg.LockNotAvailableError:
                     if not await self._divide(kind, writes):
                         self._set_aside(kind, writes)

@@ -15,7 +15,7 @@ EMITTING = Kind(load("emission/emit"), lane="any")
 
 async def emit_in(connection: Connection, row: tuple[Any, ...]) -> None:
     """Emit an event in the caller's own transaction."""
-    await connection.fetch(EMITTING.query.sql, *columns([row]))
+    await connection.fetch(EMITTING.query.sql, *columns(EMITTING.query, [row]))
 
 
 async def post_in(

@@ -13,17 +13,20 @@ from pathlib import Path
 from durable.errors import InternalError
 
 _PARAMETER = re.compile(r"^-- \$(\d+)\s+(\w+)\s+(\w+(?:\[\])?)")
+_FILLED = re.compile(r"\bdurable\.filled\(\$(\d+)::")
 _COLUMN = re.compile(r"(\w+) (\w+(?:\[\])?)")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Query:
-    """One statement. `parameters` and `columns` are (name, type) pairs as the header declares them."""
+    """One statement. `parameters` and `columns` are (name, type) pairs as the header declares them; `filled` are the places,
+    from 0, of those parameters of which one value is enough where all are alike."""
 
     name: str
     sql: str
     parameters: tuple[tuple[str, str], ...]
     columns: tuple[tuple[str, str], ...]
+    filled: frozenset[int] = frozenset()
 
 
 def sql_folder() -> Path:
@@ -49,7 +52,8 @@ def load(name: str) -> Query:
             parameters.append((found[2], found[3]))
         elif line.startswith("-- Returns ") and line != "-- Returns nothing":
             columns = tuple(_COLUMN.findall(line.removeprefix("-- Returns ")))
-    return Query(name, body, tuple(parameters), columns)
+    filled = frozenset(int(place) - 1 for place in _FILLED.findall(body))
+    return Query(name, body, tuple(parameters), columns, filled)
 
 
 def _split(text: str) -> tuple[list[str], str]:

@@ -41,17 +41,21 @@ class Meter:
 
     def count(self, name: str, labels: Labels = (), by: float = 1) -> None:
         """Add to a counter."""
-        series = self._counters.setdefault(name, {})
-        labels = _bounded(series, labels)
-        series[labels] = series.get(labels, 0) + by
+        try:  # nearly always it is there, and this is done several times for each execution
+            self._counters[name][labels] += by
+        except KeyError:
+            series = self._counters.setdefault(name, {})
+            labels = _bounded(series, labels)
+            series[labels] = series.get(labels, 0) + by
 
     def observe(self, name: str, labels: Labels, seconds: float) -> None:
         """Something took so long."""
-        series = self._histograms.setdefault(name, {})
-        labels = _bounded(series, labels)
-        found = series.get(labels)
-        if found is None:
-            found = series[labels] = Histogram()
+        try:
+            found = self._histograms[name][labels]
+        except KeyError:
+            series = self._histograms.setdefault(name, {})
+            labels = _bounded(series, labels)
+            found = series.setdefault(labels, Histogram())
         found.counts[bisect_left(BUCKETS, seconds)] += 1
         found.sum += seconds
         if self.also is not None:

@@ -277,7 +277,7 @@ class MemoryJournal:
 
     def _read_back(self, record: Record) -> Record:
         due = self._due.get(record.seq)
-        return record if due is None else replace(record, delay=max(due - self.now, 0.0))
+        return record if due is None else msgspec.structs.replace(record, delay=max(due - self.now, 0.0))
 
     async def record(self, *records: Record) -> None:
         """See `Journal`."""
@@ -363,7 +363,7 @@ class MemoryJournal:
                 self.dropped.append(dropped)
         if record.kind == "continued":
             self._records.clear()
-        self._records[record.seq] = replace(
+        self._records[record.seq] = msgspec.structs.replace(
             record, drops=()
         )  # a copy: what the interpreter does to its own is not durable
         if record.listens is not None:

@@ -19,6 +19,13 @@ create function durable.clock() returns timestamptz
     language sql stable parallel safe
     return statement_timestamp();
 
+-- A column of a batch of so many rows: one value stands for all of them. Inlined, and null if the column is left out.
+create function durable.filled(column_given anyarray, rows int) returns anyarray
+    language sql immutable parallel safe
+as $$
+    select case when cardinality(column_given) = 1 then array_fill(column_given[1], array[rows]) else column_given end
+$$;
+
 -- The one rule from a caller's id to a UUID: a canonical lower-case UUID is itself, anything else the first 16 bytes of
 -- the SHA-256 of its UTF-8.
 create function durable.execution_id(id text) returns uuid

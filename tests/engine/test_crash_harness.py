@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 
 from durable import Retry, Workflow, context, seconds
@@ -181,7 +182,7 @@ async def test_the_harness_notices_an_engine_that_forgets_the_iterations_that_ar
     def forgetful(self: MemoryJournal, timeout: float | None) -> Any:
         history, left = original(self, timeout)
         if (past := history.by_path.get("up")) is not None and past.note is not None:
-            past.note = replace(past.note, attempt=past.note.attempt - 1)
+            past.note = msgspec.structs.replace(past.note, attempt=past.note.attempt - 1)
         return history, left
 
     monkeypatch.setattr(MemoryJournal, "claim", forgetful)

@@ -55,7 +55,7 @@ async def run(connection: Connection, name: str, *arguments: object) -> list[Row
 
 async def send(connection: Connection, kind: Kind, *rows: tuple[Any, ...]) -> list[Row]:
     """Write rows of one kind, as a flush does."""
-    return await connection.fetch(kind.query.sql, *columns(rows), *kind.constants)
+    return await connection.fetch(kind.query.sql, *columns(kind.query, rows), *kind.constants)
 
 
 class Worker:

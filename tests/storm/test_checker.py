@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace as changed
 
 from durable import Retry, Workflow, seconds
 from durable.engine.journal import Record
@@ -303,7 +304,7 @@ async def test_compensations_in_the_wrong_order_are_noticed() -> None:
     end = await End.of_saga()
     first, second = end.number("first/undo"), end.number("second/undo")
     early, late = end.records[second], end.records[first]
-    end.records[second], end.records[first] = replace(late, seq=early.seq), replace(early, seq=late.seq)
+    end.records[second], end.records[first] = changed(late, seq=early.seq), changed(early, seq=late.seq)
     assert "were not undone in this order" in end.faults()
 
 
@@ -315,7 +316,7 @@ async def test_a_compensation_that_is_left_out_is_noticed() -> None:
 
 async def test_a_step_with_two_results_is_noticed() -> None:
     end = await End.of_saga()
-    end.records.append(replace(end.records[end.number("second")], seq=99))
+    end.records.append(changed(end.records[end.number("second")], seq=99))
     assert "'second' has 2 results" in end.faults()
 
 
@@ -401,5 +402,5 @@ async def test_an_event_that_was_not_given_is_noticed() -> None:
 
 async def test_an_event_that_was_given_twice_is_noticed() -> None:
     end = await End.of_saga()
-    end.records.append(replace(end.records[end.number("first", "answered")], seq=99, path="second"))
+    end.records.append(changed(end.records[end.number("first", "answered")], seq=99, path="second"))
     assert "event 'first 0' was given 2 times" in end.faults()

@@ -2,7 +2,7 @@
 --
 -- $1  execution_id uuid[]      in ascending order, so that two batches with common ids cannot deadlock
 -- $2  name text[]              the caller's id, null for a generated one
--- $3  operation uuid[]         names this very start
+-- $3  operation uuid[]         names this very start; null for the id, where that was generated for it
 -- $4  shape_id int8[]
 -- $5  workflow text[]
 -- $6  version int4[]
@@ -28,19 +28,27 @@ with limits as materialized (
      where q.queue = any (array(select distinct unnest($7::text[])))
 ), asked as materialized (
     select g.*, greatest(coalesce(g.scheduled_at, durable.clock()), durable.clock() + make_interval(secs => coalesce(g.delay, 0))) as due_at
-      from unnest($1::uuid[], $2::text[], $3::uuid[], $4::int8[], $5::text[], $6::int4[], $7::text[], $8::int2[], $9::text[], $10::text[],
-                  $11::timestamptz[], $12::float8[], $13::float8[], $14::uuid[], $15::text[])
+      from unnest($1::uuid[], $2::text[], $3::uuid[], durable.filled($4::int8[], cardinality($1::uuid[])), durable.filled($5::text[], cardinality($1::uuid[])), durable.filled($6::int4[], cardinality($1::uuid[])), durable.filled($7::text[], cardinality($1::uuid[])), durable.filled($8::int2[], cardinality($1::uuid[])), durable.filled($9::text[], cardinality($1::uuid[])), $10::text[],
+                  $11::timestamptz[], $12::float8[], durable.filled($13::float8[], cardinality($1::uuid[])), $14::uuid[], $15::text[])
            with ordinality as g(execution_id, name, operation, shape_id, workflow, version, queue, priority, tags, input,
                                 scheduled_at, delay, timeout, token, key, n)
+), crowded as materialized (
+    select n
+      from (
+           select a.n, l.room, row_number() over (partition by a.queue order by a.n) as place
+             from limits l
+             join asked a on a.queue = l.queue
+            where l.room is not null and a.due_at <= durable.clock() and (a.token is null or l.limited)
+      ) as waits
+     where place > room
 ), given as materialized (
-    select a.execution_id, a.name, a.operation, a.shape_id, a.workflow, a.version, a.queue, a.priority, a.tags, a.input, a.timeout, a.n, a.due_at,
+    select a.execution_id, a.name, coalesce(a.operation, a.execution_id) as operation, a.shape_id, a.workflow, a.version, a.queue, a.priority, a.tags, a.input, a.timeout, a.n, a.due_at,
            coalesce(a.key, '') as key, a.token as asked, case when l.limited is not true then a.token end as token,
            case when a.key is not null and l.keyed is not true then 'no_key'
                 when a.key is null and l.keyed then 'key'
-                when waits.ready and row_number() over (partition by a.queue, waits.ready order by a.n) > l.room then 'full' end as refused
+                when a.n in (select n from crowded) then 'full' end as refused
       from asked a
       left join limits l on l.queue = a.queue
-     cross join lateral (select a.due_at <= durable.clock() and (a.token is null or l.limited is true) as ready) as waits
 ), born as (
     insert into durable.execution (execution_id, shape_id, started_by, created_at, due_at, deadline_at, version, priority, status,
                                    workflow, queue, key, name, tags, input)
