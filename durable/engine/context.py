@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
+import msgspec
+
 from durable.errors import UsageError
 from durable.model.failure import Failure
 
@@ -41,65 +43,30 @@ class Body:
         self.over = False
 
 
-class Context:
+class Context(msgspec.Struct, eq=False):
     """One attempt of one step. A parameter annotated `Context` receives it; `durable.context()` is the same object.
 
     `failure` is why the execution has failed: in a compensation and in the function of `on_failure`; None elsewhere.
     """
 
-    __slots__ = (
-        "_cancelled",
-        "_logs",
-        "_make_logs",
-        "_make_stream",
-        "attempt",
-        "body",
-        "engine",
-        "execution_id",
-        "failure",
-        "life",
-        "max_attempts",
-        "path",
-        "tags",
-        "told",
-        "transaction",
-        "workflow",
-    )
-
     __durable_context__: ClassVar[bool] = True  # how authoring, which may not import this class, recognises it
 
-    def __init__(
-        self,
-        execution_id: str,
-        workflow: str,
-        tags: Mapping[str, Any],
-        path: str,
-        attempt: int,
-        max_attempts: int,
-        engine: Engine | None,
-        failure: Failure | None = None,
-        body: Body | None = None,
-        life: int = 0,
-        make_stream: Callable[[], Stream] | None = None,
-        make_logs: Callable[[], Logs] | None = None,
-        transaction: Transaction | None = None,
-    ) -> None:
-        self.execution_id = execution_id
-        self.workflow = workflow
-        self.tags = tags
-        self.path = path
-        self.attempt = attempt
-        self.max_attempts = max_attempts
-        self.engine = engine
-        self.failure = failure
-        self.life = life  # how often the execution was begun afresh
-        self.body = body  # None in a worker process
-        self.told: Stream | None = None  # the stream, once it was used
-        self.transaction = transaction  # of a transactional step
-        self._make_stream = make_stream
-        self._make_logs = make_logs
-        self._logs: Logs | None = None
-        self._cancelled = False
+    execution_id: str
+    workflow: str
+    tags: Mapping[str, Any]
+    path: str
+    attempt: int
+    max_attempts: int
+    engine: Engine | None
+    failure: Failure | None = None
+    body: Body | None = None  # None in a worker process
+    life: int = 0  # how often the execution was begun afresh
+    _make_stream: Callable[[], Stream] | None = None
+    _make_logs: Callable[[], Logs] | None = None
+    transaction: Transaction | None = None  # of a transactional step
+    told: Stream | None = None  # the stream, once it was used
+    _logs: Logs | None = None
+    _cancelled: bool = False
 
     @property
     def connection(self) -> Connection:

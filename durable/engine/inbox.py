@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+import msgspec
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +50,13 @@ class Wanted:
         return [topic for topic in self.topics if topic not in there]
 
 
-@dataclass(slots=True)
-class Inbox:
+class Inbox(msgspec.Struct, eq=False):
     """The messages of one execution in one worker. `seen` is the number of the latest that is known of, consumed or not."""
 
     seen: int = 0
-    _messages: dict[int, Message] = field(default_factory=dict[int, Message])
-    _waiting: list[Wanted] = field(default_factory=list[Wanted])
-    _asleep: list[Wanted] = field(default_factory=list[Wanted])
+    _messages: dict[int, Message] = {}
+    _waiting: list[Wanted] = []
+    _asleep: list[Wanted] = []
     _matching: bool = False
 
     def put(self, messages: Iterable[Message], seen: int = 0) -> None:

@@ -127,8 +127,7 @@ class Record(msgspec.Struct):
         return msgspec.json.decode(self.error, type=Failure)
 
 
-@dataclass(slots=True)
-class Past:
+class Past(msgspec.Struct):
     """What is recorded at one path. `note` is what is neither result nor failure: a node has one kind of it. `effects` are
     those of the body, by their keys. `forgiven` is how many failures came before somebody had the execution retried."""
 

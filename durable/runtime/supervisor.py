@@ -456,7 +456,8 @@ class Supervisor:
             undo=row["undo"],
         )
         inbox = Inbox()
-        inbox.put(map(_message, past.messages), row["mail"])
+        if row["mail"]:
+            inbox.put(map(_message, past.messages), row["mail"])
         self.begin(
             row["execution_id"],
             token,

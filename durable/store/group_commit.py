@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 from uuid import UUID
@@ -30,6 +31,8 @@ BYTES_MAX = 4 << 20
 # In the lane apart, a write that waits for somebody's transaction must not hold up the rest for long.
 LOCK_WAIT = "250ms"
 BLOCKED_SECONDS = 0.25  # until such a write is tried again
+
+_ORDER = operator.attrgetter("execution_id.bytes")
 
 
 class Kind:
@@ -89,7 +92,7 @@ class Write:
 
     def resolve(self, answer: Row | None) -> None:
         """It was written."""
-        if self._open():
+        if not self.done.done() or self._open():
             self.done.set_result(answer)
 
     def fail(self, error: Exception) -> None:
@@ -220,7 +223,7 @@ class _Lane:
 
     async def _flush(self, kind: Kind, writes: list[Write]) -> None:
         # Ascending ids: two flushes that lock the same rows lock them in the same order.
-        writes.sort(key=_order)
+        writes.sort(key=_ORDER)
         attempt = 0
         try:
             while writes:
@@ -283,10 +286,6 @@ class _Lane:
         self._waiting.setdefault(kind, []).extend(write for write in writes if write.execution_id.bytes >= middle)
         await self._flush(kind, [write for write in writes if write.execution_id.bytes < middle])
         return True
-
-
-def _order(write: Write) -> bytes:
-    return write.execution_id.bytes
 
 
 def _resolve(writes: Sequence[Write], rows: Sequence[Row]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
+
 from durable.codec import Codec
 from durable.engine.context import Context
 from durable.engine.step_runner import Reply
@@ -15,9 +17,7 @@ from durable.testing.memory import CountingRunner
 class _Watched(Context):
     """A context that tells when it is asked for its key."""
 
-    __slots__ = ("_asked",)
-
-    _asked: Callable[[str], object]
+    _asked: Callable[[str], object] = len
 
     @property
     def idempotency_key(self) -> str:
@@ -26,11 +26,7 @@ class _Watched(Context):
 
     @classmethod
     def of(cls, context: Context, asked: Callable[[str], object]) -> _Watched:
-        watched = cls.__new__(cls)
-        for name in Context.__slots__:
-            setattr(watched, name, getattr(context, name))
-        watched._asked = asked
-        return watched
+        return cls(**msgspec.structs.asdict(context), _asked=asked)
 
 
 class WatchingRunner(CountingRunner):

@@ -12,11 +12,12 @@ import itertools
 import os
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 import asyncpg
+import msgspec
 
 from durable import Context
 from durable.engine.journal import Record
@@ -181,6 +182,6 @@ def _is_of_its_attempt(record: Record) -> bool:
 def _record(row: asyncpg.Record) -> Record:
     record = Record(row["seq"], row["path"], row["kind"], row["attempt"], row["value"], row["error"])
     delay = 0.0 if row["again"] else None
-    return replace(
+    return msgspec.structs.replace(
         record, delay=delay, seconds=row["seconds"], target=row["target"], data_seq=row["data_seq"], key=row["key"]
     )
