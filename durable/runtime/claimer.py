@@ -7,6 +7,7 @@ then, because nudges are hints.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -117,10 +118,10 @@ class Claimer:
         poll_at = loop.time() + self._poll_seconds()
         try:
             while not self._stopping:
-                try:
+                with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout_at(poll_at):
                         await self._nudged.wait()
-                except TimeoutError:
+                if loop.time() >= poll_at:  # of one that is always nudged, no wait is long enough to time out
                     self.nudge(held=True)
                     self._limits_changed = True
                     poll_at = loop.time() + self._poll_seconds()

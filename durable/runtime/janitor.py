@@ -18,6 +18,7 @@ log = logging.getLogger("durable.runtime")
 EVERY = 600.0  # seconds between two rounds, on the average
 PAGE = 200  # executions that one statement looks at: a few milliseconds of it
 IDS = 2_000
+PAUSE_MAX = 1.0  # seconds between two pages at most: a page that has outlasted an outage took long
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +70,14 @@ class Janitor:
                 if row["looked_at"] < PAGE:
                     break
                 place = (row["last_at"], row["last_id"])
-                await asyncio.sleep(time() - began)  # others get as much as we have taken
+                await asyncio.sleep(min(time() - began, PAUSE_MAX))  # others get as much as we have taken
         while self._keep_ids is not None and not dry_run:
             began = time()
             (row,) = await self._link.fetch_surely(load("retention/forget"), self._keep_ids, IDS)
             forgotten += row["n"]
             if row["n"] < IDS:
                 break
-            await asyncio.sleep(time() - began)
+            await asyncio.sleep(min(time() - began, PAUSE_MAX))
         return deleted, forgotten
 
     async def close(self) -> None:

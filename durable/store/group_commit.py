@@ -92,7 +92,7 @@ class Write:
 
     def resolve(self, answer: Row | None) -> None:
         """It was written."""
-        if not self.done.done() or self._open():
+        if self._open():
             self.done.set_result(answer)
 
     def fail(self, error: Exception) -> None:

@@ -19,11 +19,11 @@ create function durable.clock() returns timestamptz
     language sql stable parallel safe
     return statement_timestamp();
 
--- A column of a batch of so many rows: one value stands for all of them. Inlined, and null if the column is left out.
-create function durable.filled(column_given anyarray, rows int) returns anyarray
+-- A column of a batch, which has as many rows as ids: one value stands for all of them. Inlined, and null if the column is left out.
+create function durable.filled(given anyarray, ids uuid[]) returns anyarray
     language sql immutable parallel safe
 as $$
-    select case when cardinality(column_given) = 1 then array_fill(column_given[1], array[rows]) else column_given end
+    select case when cardinality(given) = 1 then array_fill(given[1], array[cardinality(ids)]) else given end
 $$;
 
 -- The one rule from a caller's id to a UUID: a canonical lower-case UUID is itself, anything else the first 16 bytes of

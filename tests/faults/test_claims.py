@@ -10,6 +10,8 @@ import pytest
 
 import durable
 from durable import Durable, Workflow
+from durable.runtime.claimer import Claimer, Lane
+from durable.store.claims import Claimable, Want
 from durable.store.queries import load
 from tests.faults.in_process import GUARD, settled, until
 from tests.store import rows
@@ -71,6 +73,32 @@ async def test_what_is_long_is_read_once_more_when_the_reply_is_lost(
         result = await handle.result(GUARD)
     assert fault.struck == 1
     assert result == {"doubled": [2 * n for n in range(25)], "events": list(range(25))}
+
+
+async def test_a_claimer_that_is_never_idle_looks_at_all_queues_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    lanes = {"busy": Lane("busy", 1), "quiet": Lane("quiet", 1, backlog=False)}
+    claimer = Claimer("", lanes, Claimable([], [], []), lambda: None, lambda: 0, pytest.fail, set(), lambda: 0.02)
+    seen = asyncio.Event()
+
+    async def claims(wants: dict[str, Want]) -> None:
+        claimer.nudge("busy")  # there is always more
+        if "quiet" in wants:
+            seen.set()
+        await asyncio.sleep(0)
+
+    async def reads() -> None:
+        claimer._limits_changed = False
+
+    claimer.nudge("busy")
+    monkeypatch.setattr(claimer, "_claim", claims)
+    monkeypatch.setattr(claimer, "_read_limits", reads)
+    running = asyncio.create_task(claimer.run())
+    try:
+        async with asyncio.timeout(GUARD):
+            await seen.wait()
+    finally:
+        claimer.stop()
+        await running
 
 
 async def test_a_worker_with_a_backlog_runs_one_suspect_at_a_time(

@@ -225,6 +225,27 @@ async def test_a_statement_costs_in_proportion_to_its_batch(
                 assert big.work <= small.work * 6 + 100
 
 
+async def test_a_claim_does_not_look_at_what_is_too_long_to_be_brought_along(postgres_cluster: Cluster) -> None:
+    async with AsyncExitStack() as stack:
+        at = await measured(stack, postgres_cluster, 200, 200)
+        costs: list[history.Cost] = []
+        for size in (1_000, 100_000):
+            await at.worker.execute("update durable.ready set begun = true")
+            await at.worker.execute("update durable.execution set mail = 1 where ended_at is null")
+            await at.worker.execute("delete from durable.message")
+            await at.worker.execute(LONG, size)
+            costs.append(await at.cost("claim/take", WORKER["claim/take"]))
+        assert costs[1].buffers <= costs[0].buffers * 1.5
+
+
+LONG = """
+insert into durable.message (execution_id, number, sent_at, topic, once, payload)
+select execution_id, 1, durable.clock(), 'event:go', 'once',
+       (select to_json(string_agg(md5(n::text || ready.execution_id::text), '')) from generate_series(1, $1::int / 32) as n)
+  from durable.ready
+"""
+
+
 @pytest.mark.xfail(strict=True, reason="live executions are sorted by creation, and no index of their places has that")
 @pytest.mark.parametrize("title", LIVE)
 async def test_a_page_of_live_executions_costs_no_more_for_a_backlog(postgres_cluster: Cluster, title: str) -> None:

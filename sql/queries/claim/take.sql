@@ -14,8 +14,9 @@
 --         what is parked was not taken: it is paused, and was put aside
 --         waited is for how many seconds it was ready; null of what was held, which waited for something else
 --         journal and messages are those of one that was begun, and that has mail: JSON arrays of rows like those of journal/read and
---         message/read. Null where they are long: read them. They are whole: whoever could write under the last claim had written before
---         it was ready
+--         message/read. Null where they are long, as they are stored, which is known without reading them: read them. They are whole:
+--         whoever could write under the last claim had written before it was ready. run_in is as of the statement's beginning: later by
+--         what it has waited for the row of a queue
 --         held_by is null of what was not held, and empty where the deadline has passed since: all are asked anew, whether they can end it
 -- Locks   the rows of queues with limits, in ascending order; then ready rows, skip locked: of those it never waits for one. Not the execution rows: a skipped one would be forgotten until the next poll
 -- Index   queue_pkey, claim_by_queue, permit_by_time, ready_in_order, ready_suspects, ready_held, execution_pkey, journal_pkey, message_unread
@@ -90,15 +91,22 @@ with granted as materialized (
 select execution_id, name, shape_id, queue, input, tags::text as tags, crashes, begun, undo, mail, parent_id, called, held_by,
        extract(epoch from deadline_at - durable.clock())::float8 as deadline_in, parked, ready_at,
        case when held_by is null then greatest(extract(epoch from durable.clock() - ready_at), 0)::float8 end as waited,
-       case when begun and not parked then (
-            select case when count(*) < 20 and coalesce(sum(length(r.value)), 0) < 50000 then coalesce(json_agg(r), '[]')::text end
+       case when begun and not parked and (
+            select count(*) < 20 and coalesce(sum(coalesce(pg_column_size(s.value), 0) + coalesce(pg_column_size(s.error), 0)), 0) < 8000
+              from (select j.value, j.error from durable.journal j where j.execution_id = found.execution_id order by j.seq limit 20) s
+       ) then (
+            select coalesce(json_agg(r), '[]')::text
               from (select j.seq, j.path, j.kind, j.attempt, j.target, j.data_seq, j.key, j.value::text as value, j.error::text as error,
                            extract(epoch from j.run_at - durable.clock())::float8 as run_in, j.seconds, j.recorded_at, j.run_at
-                      from durable.journal j where j.execution_id = found.execution_id order by j.seq limit 20) r
+                      from durable.journal j where j.execution_id = found.execution_id order by j.seq) r
        ) end as journal,
-       case when mail > 0 and not parked then (
-            select case when count(*) < 20 and coalesce(sum(length(r.payload)), 0) < 50000 then coalesce(json_agg(r), '[]')::text end
+       case when mail > 0 and not parked and (
+            select count(*) < 20 and coalesce(sum(pg_column_size(s.payload)), 0) < 8000
+              from (select m.payload from durable.message m
+                     where m.execution_id = found.execution_id and m.consumed_by is null order by m.number limit 20) s
+       ) then (
+            select coalesce(json_agg(r), '[]')::text
               from (select m.number, m.topic, m.payload::text as payload
-                      from durable.message m where m.execution_id = found.execution_id and m.consumed_by is null order by m.number limit 20) r
+                      from durable.message m where m.execution_id = found.execution_id and m.consumed_by is null order by m.number) r
        ) end as messages
   from (select * from taken union all select * from picked where parked) as found

@@ -26,7 +26,9 @@
 -- Locks   rows of the executions and of their parents in ascending order, then their claims, then what they have asked, then wake rows
 -- Index   execution_pkey, claim_pkey, journal_pkey, input_pkey, message_once, wake_pkey
 with given as materialized (
-    select * from unnest($1::uuid[], $2::uuid[], durable.filled($3::text[], cardinality($1::uuid[])), durable.filled($4::int4[], cardinality($1::uuid[])), $5::json[], durable.filled($6::int4[], cardinality($1::uuid[])), durable.filled($7::text[], cardinality($1::uuid[])), durable.filled($8::text[], cardinality($1::uuid[])), durable.filled($9::int4[], cardinality($1::uuid[])), $10::json[],
+    select * from unnest($1::uuid[], $2::uuid[], durable.filled($3::text[], $1::uuid[]), durable.filled($4::int4[], $1::uuid[]), $5::json[],
+                         durable.filled($6::int4[], $1::uuid[]), durable.filled($7::text[], $1::uuid[]), durable.filled($8::text[], $1::uuid[]),
+                         durable.filled($9::int4[], $1::uuid[]), $10::json[],
                          $11::json[], $12::float4[], $13::text[], $14::uuid[], $15::text[], $16::text[], $17::text[], $18::bool[])
                   with ordinality as g(execution_id, token, status, result_seq, failure, seq, path, kind, attempt, value, error, seconds, reason,
                                        parent_id, topic, told, children, asked, n)

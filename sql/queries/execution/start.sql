@@ -28,8 +28,10 @@ with limits as materialized (
      where q.queue = any (array(select distinct unnest($7::text[])))
 ), asked as materialized (
     select g.*, greatest(coalesce(g.scheduled_at, durable.clock()), durable.clock() + make_interval(secs => coalesce(g.delay, 0))) as due_at
-      from unnest($1::uuid[], $2::text[], $3::uuid[], durable.filled($4::int8[], cardinality($1::uuid[])), durable.filled($5::text[], cardinality($1::uuid[])), durable.filled($6::int4[], cardinality($1::uuid[])), durable.filled($7::text[], cardinality($1::uuid[])), durable.filled($8::int2[], cardinality($1::uuid[])), durable.filled($9::text[], cardinality($1::uuid[])), $10::text[],
-                  $11::timestamptz[], $12::float8[], durable.filled($13::float8[], cardinality($1::uuid[])), $14::uuid[], $15::text[])
+      from unnest($1::uuid[], $2::text[], $3::uuid[], durable.filled($4::int8[], $1::uuid[]), durable.filled($5::text[], $1::uuid[]),
+                  durable.filled($6::int4[], $1::uuid[]), durable.filled($7::text[], $1::uuid[]), durable.filled($8::int2[], $1::uuid[]),
+                  durable.filled($9::text[], $1::uuid[]), $10::text[],
+                  $11::timestamptz[], $12::float8[], durable.filled($13::float8[], $1::uuid[]), $14::uuid[], $15::text[])
            with ordinality as g(execution_id, name, operation, shape_id, workflow, version, queue, priority, tags, input,
                                 scheduled_at, delay, timeout, token, key, n)
 ), crowded as materialized (

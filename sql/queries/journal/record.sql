@@ -20,7 +20,8 @@
 -- Locks   claim rows for key share, in ascending order: a takeover waits for the record, or the record finds the claim gone
 -- Index   claim_pkey, journal_pkey
 with given as materialized (
-    select * from unnest($1::uuid[], $2::uuid[], durable.filled($3::int4[], cardinality($1::uuid[])), durable.filled($4::text[], cardinality($1::uuid[])), durable.filled($5::text[], cardinality($1::uuid[])), durable.filled($6::int4[], cardinality($1::uuid[])), $7::json[], $8::json[], $9::float8[], $10::float4[],
+    select * from unnest($1::uuid[], $2::uuid[], durable.filled($3::int4[], $1::uuid[]), durable.filled($4::text[], $1::uuid[]),
+                         durable.filled($5::text[], $1::uuid[]), durable.filled($6::int4[], $1::uuid[]), $7::json[], $8::json[], $9::float8[], $10::float4[],
                          $11::text[], $12::int4[], $13::text[])
                   with ordinality as g(execution_id, token, seq, path, kind, attempt, value, error, delay, seconds, target, data_seq, key, n)
 ), held as materialized (
