@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,8 @@ from durable.runtime.janitor import Janitor
 from durable.runtime.listener import Listener
 from durable.runtime.supervisor import Supervisor
 from durable.runtime.waiter import Waiter
-from durable.store.executions import Births, Executions
+from durable.store.connection import Row
+from durable.store.executions import Births, Executions, NewExecution
 from durable.store.group_commit import GroupCommit
 from durable.telemetry.figures import Figures
 from durable.telemetry.meter import Meter
@@ -52,6 +54,12 @@ class Parts:
     waiter: Waiter
     supervisor: Supervisor | None
     payload_bytes_max: int
+
+    def write_start(self, new: NewExecution, births: Births) -> asyncio.Future[Row | None]:
+        """Have it written, by one of *births*."""
+        queue = self.queues.get(new.queue)
+        kind = births.of(new, plain=queue is None or queue.plain)
+        return self.commit.write(kind, new.execution_id, new.row(), len(new.input))
 
 
 class Calls:

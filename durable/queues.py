@@ -67,6 +67,12 @@ class Queue:
         """Whether what is in it takes turns by key."""
         return self.key is not None or self.per_key is not None
 
+    @property
+    def plain(self) -> bool:
+        """Whether nothing holds for all workers together."""
+        limits = (self.global_concurrency, self.rate, self.max_depth)
+        return limits == (None, None, None) and not self.keyed and not self.paused
+
     def key_of(self, queue: str, data: Any) -> str | None:
         """Whose turn an execution on *data* takes. Raises `UsageError`."""
         if self.key is None:

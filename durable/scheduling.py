@@ -23,7 +23,7 @@ from durable.parts import Parts
 from durable.request import Options, check_priority, check_queue_name, encode_tags, execution_of, key_of, queue_of
 from durable.runtime.scheduler import ORPHANED_AFTER, newest_of, policy_of, tags_of
 from durable.scheduled import Schedule, SchedulePage, encoded_for, rule_of, schedule_from, schedules_page
-from durable.starting import Starting
+from durable.starting import Starting, check_refused, written_start
 from durable.store.connection import Row
 
 In = TypeVar("In")
@@ -235,8 +235,7 @@ class Scheduling(Starting):
         turn = key_of(queue_of(definition, options), data, None, parts.queues)
         new = execution_of(definition, row["input"], None, options, turn)
         new.tags = tags_of(name, row["now"], row["tags"])
-        created = await parts.commit.write(parts.births.of(new), new.execution_id, new.row(), len(new.input))
-        assert created is not None, "a start always answers"
+        check_refused(new, await written_start(parts.write_start(new, parts.births)))
         parts.herald.ready(new.queue)
         return self.handle_of(shown_id(new.execution_id, None), new.execution_id, definition.output_type, True)
 

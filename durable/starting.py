@@ -26,7 +26,7 @@ from durable.store.executions import NewExecution, notify_in, start_in
 In = TypeVar("In")
 Out = TypeVar("Out")
 
-AT_ONCE = 1_000  # of many starts: enough for a write of each lane
+AT_ONCE = 250  # of many starts that are made in a turn of the loop: else the lanes wait for the next ones
 
 OnConflict: TypeAlias = Literal["return", "error"]
 
@@ -74,13 +74,13 @@ class Starting(Calls):
             if notify and row["created"]:
                 message = TIMER if row["due_in"] is not None else new.queue
                 await notify_in(connection, READY, message)  # type: ignore[arg-type]
-            _check_refused(new, row)
+            check_refused(new, row)
             created = bool(row["created"]) or self._existing(new, row["existing_workflow"], on_conflict)
         elif self._begins_here(parts, definition, new, options):
             created = await self._begin_here(parts, definition, new, on_conflict)
         else:
-            write = parts.commit.write(parts.births.of(new), new.execution_id, new.row(), len(new.input))
-            created = await self._started(parts, new, await _refusable(write), on_conflict)
+            write = parts.write_start(new, parts.births)
+            created = await self._started(parts, new, await written_start(write), on_conflict)
         return self.handle_of(shown_id(new.execution_id, new.name), new.execution_id, definition.output_type, created)
 
     async def start_many(
@@ -117,7 +117,7 @@ class Starting(Calls):
             if parts.tracing is not None:
                 new.tags = parts.tracing.tagged(new.tags)
             made.append(new)
-            writes.append(parts.commit.write(parts.births.of(new), new.execution_id, new.row(), len(new.input)))
+            writes.append(parts.write_start(new, parts.births))
             if len(writes) % AT_ONCE == 0:
                 await asyncio.sleep(0)
         # Whatever one of them meets, what was started is told to the workers before it is raised here.
@@ -125,7 +125,7 @@ class Starting(Calls):
         errors: list[BaseException] = []
         for new, write in zip(made, writes, strict=True):
             try:
-                created = await self._started(parts, new, await _refusable(write), on_conflict)
+                created = await self._started(parts, new, await written_start(write), on_conflict)
             except asyncio.CancelledError:
                 for other in writes:
                     other.cancel()
@@ -164,7 +164,7 @@ class Starting(Calls):
         token = new.token = new_token()
         epoch = supervisor.epoch
         supervisor.under_way.add(token)
-        write = parts.commit.write(supervisor.births.of(new), new.execution_id, new.row(), len(new.input))
+        write = parts.write_start(new, supervisor.births)
 
         def born(done: asyncio.Future[Row | None]) -> None:
             # Whatever became of the caller meanwhile: what was claimed at birth must be run, or its slot be given back.
@@ -183,8 +183,8 @@ class Starting(Calls):
             supervisor.begin(new.execution_id, token, new.queue, new.shape_id, subject, new.timeout)
 
         write.add_done_callback(born)
-        row = await _refusable(asyncio.shield(write))
-        _check_refused(new, row)
+        row = await written_start(asyncio.shield(write))
+        check_refused(new, row)
         if row["claimed"]:
             self._count(parts, new)
             return True
@@ -198,7 +198,7 @@ class Starting(Calls):
 
     async def _started(self, parts: Parts, new: NewExecution, row: Row, on_conflict: OnConflict) -> bool:
         """Settle a start that was written: tell the workers of a new execution, and the caller of an old one."""
-        _check_refused(new, row)
+        check_refused(new, row)
         created = bool(row["created"]) or await self._recognised(parts, new, row, on_conflict)
         if created:
             self._count(parts, new)
@@ -233,7 +233,8 @@ class Starting(Calls):
         return False
 
 
-async def _refusable(write: asyncio.Future[Row | None]) -> Row:
+async def written_start(write: asyncio.Future[Row | None]) -> Row:
+    """The answer of a start. Raises `EncodeError`."""
     try:
         row = await write
     except asyncpg.DataError as error:
@@ -242,7 +243,8 @@ async def _refusable(write: asyncio.Future[Row | None]) -> Row:
     return row
 
 
-def _check_refused(new: NewExecution, row: Row) -> None:
+def check_refused(new: NewExecution, row: Row) -> None:
+    """Raise `QueueFull` or `UsageError`, if the queue has refused a start."""
     match row["refused"]:
         case "full":
             raise QueueFull(f"queue {new.queue!r} is full: its max_depth is reached. Try again later, or raise it.")

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import UUID
 
 from durable.ids import new_token
-from durable.store.claims import Claimable, Past, Want, read_pasts, take
+from durable.store.claims import Claimable, Past, Want, find_taken, read_pasts, take, take_plain
 from durable.store.connection import AGAIN, LOST, Link, Row, backoff, log_lost
 from durable.store.queries import load
 
@@ -29,7 +30,8 @@ RATE_GAP = 0.02  # seconds between two looks at a queue whose rate is used up
 @dataclass(slots=True)
 class Lane:
     """A queue as this worker sees it. `backlog` is true while the last claim found as much as it asked for; `held`, until we
-    have looked whether there are held executions that this worker can go on with. `limited`: how much of it may run is
+    have looked whether there is something that a plain claim leaves alone: held executions that this worker can go on with,
+    suspects, paused ones. `limited`: how much of it may run is
     granted to all workers together; then `others` is whether something was ready in it, for whatever worker, and `timer` when
     its rate allows more."""
 
@@ -168,7 +170,8 @@ class Claimer:
             found, pasts = await self._take(identity, token, wants)
         finally:
             rows = [row for row in found if not row["parked"]]
-            self._settle(wants, found, rows)
+            met, taken = _by_queue(found), _by_queue(rows)
+            self._settle(wants, found, met, taken)
             if any(row["crashes"] for row in rows):
                 # At once: whether another suspect may be claimed is known when this one has begun.
                 self._begin(identity[1], token, rows, pasts)
@@ -180,7 +183,7 @@ class Claimer:
         short = [
             queue
             for queue, want in wants.items()
-            if self._lanes[queue].limited and queue not in parked and _count(rows, queue) < want.count
+            if self._lanes[queue].limited and queue not in parked and taken[queue] < want.count
         ]
         blocked = await self._look_again(short) if short else set[str]()
         if any(lane.backlog and lane.free > 0 and lane.name not in blocked for lane in self._lanes.values()):
@@ -197,18 +200,17 @@ class Claimer:
                 self._lanes[row["queue"]].in_flight -= 1
         self._under_way.discard(token)
 
-    def _settle(self, wants: dict[str, Want], found: list[Row], taken: list[Row]) -> None:
-        """Give back the slots that nothing was taken for, and know whether there is more. *found* are those *taken*, and
-        those that were put aside."""
+    def _settle(self, wants: dict[str, Want], found: list[Row], met: Counter[str], taken: Counter[str]) -> None:
+        """Give back the slots that nothing was taken for, and know whether there is more. *found* are, by queue *met*, those
+        *taken*, and those that were put aside."""
         for row in found:
             self._lanes[row["queue"]].held |= row["held_by"] is not None  # there may be more
         for queue, want in wants.items():
             lane = self._lanes[queue]
-            lane.in_flight -= want.count - _count(taken, queue)
-            met = _count(found, queue)
+            lane.in_flight -= want.count - taken[queue]
             # A nudge that came meanwhile may speak of rows that the claim did not see: it keeps its word.
             if not self._nudged.is_set():
-                lane.backlog = met >= want.count or lane.held or (lane.limited and met > _count(taken, queue))
+                lane.backlog = met[queue] >= want.count or lane.held or (lane.limited and met[queue] > taken[queue])
 
     async def _look_again(self, queues: list[str]) -> set[str]:
         """Find out whether more is ready in *queues* than their limits allow now: those of them in which it is. Such a queue
@@ -252,9 +254,7 @@ class Claimer:
         attempt = 0
         while self._identity() == identity:
             try:
-                rows = await take(
-                    self._link, identity[0], token, wants, self._claimable, self._suspects(), again=attempt > 0
-                )
+                rows = await self._rows(identity[0], token, wants, again=attempt > 0)
                 return rows, await read_pasts(self._link, [row for row in rows if not row["parked"]])
             except (*LOST, *AGAIN) as error:
                 attempt += 1
@@ -266,6 +266,27 @@ class Claimer:
                 break
         return [], {}
 
+    async def _rows(self, owner: UUID, token: UUID, wants: dict[str, Want], *, again: bool) -> list[Row]:
+        """Claim, by the plain statement if that will do. *again*: an earlier try may have claimed under this token."""
+        lanes = [self._lanes[queue] for queue in wants]
+        if again and (found := await find_taken(self._link, owner, token)):
+            self._look_closer(lanes)  # what else that reply has said is not known
+            return found
+        given = (self._link, owner, token, wants, self._claimable, self._suspects())
+        if any(lane.limited for lane in lanes) or any(want.held for want in wants.values()):
+            return await take(*given)
+        plain = await take_plain(*given)
+        if plain.special:
+            self._look_closer(lanes)
+        if plain.limited:  # since we looked
+            self.limits_changed()
+        return plain.rows
 
-def _count(rows: list[Row], queue: str) -> int:
-    return sum(row["queue"] == queue for row in rows)
+    def _look_closer(self, lanes: list[Lane]) -> None:
+        """Have the next claim of these be one that takes what is special, too."""
+        for lane in lanes:
+            lane.held = True
+
+
+def _by_queue(rows: list[Row]) -> Counter[str]:
+    return Counter(row["queue"] for row in rows)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from durable.telemetry.tracing import Stay
 
 _encode = msgspec.json.Encoder().encode
+_COMPLETED = Status.COMPLETED.value
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -64,9 +65,14 @@ class Left(msgspec.Struct, frozen=True):
     called: bool
     open: Sequence[Record]
 
+    @property
+    def nothing(self) -> bool:
+        """Whether it leaves nothing behind."""
+        return self.parent_id is None and not self.open
+
     def columns(self, ended: Ended) -> tuple[Any, ...]:
         """As ``execution/finish`` takes them."""
-        if self.parent_id is None and not self.open:
+        if self.nothing:
             return (None,) * 5
         told = _told(ended) if self.called else None
         asked, children = _taken_back(self.open)
@@ -80,6 +86,7 @@ class Writes:
         self.worker_id = worker_id
         self._commit = commit
         self._record = claims.recording(worker_id)
+        self._record_plain = claims.recording_plainly(self._record)
         self._compact = claims.compacting(worker_id)
         self._answer = claims.answering(worker_id)
         self._ask = claims.asking(worker_id)
@@ -91,6 +98,7 @@ class Writes:
         self._subscribe = claims.subscribing(worker_id)
         self._unsubscribe = claims.unsubscribing(worker_id)
         self._finish = claims.finishing(worker_id, stored_sources(Change.COMPLETE))
+        self._finish_plain = claims.finishing_plainly(self._finish)
         self._finish_ending = claims.finishing(worker_id, stored_sources(Change.FINISH_ENDING))
         waiting, ending = Status.WAITING.value, Status.COMPENSATING.value
         self._suspend = claims.suspending(worker_id, stored_sources(Change.SUSPEND), waiting)
@@ -100,8 +108,8 @@ class Writes:
         self._hold = claims.holding()
         self._release = claims.releasing()
 
-    def record(self, execution_id: UUID, token: UUID, r: Record, strand: str) -> Write:
-        """Append *r*. Of one *strand*, records become durable in their order."""
+    def record(self, execution_id: UUID, token: UUID, r: Record, strand: str, *, plain: bool) -> Write:
+        """Append *r*. Of one *strand*, records of one kind become durable in their order. *plain*: see `_is_plain`."""
         size = len(r.value or r.error or "")
         if r.kind == "failing":
             return self._commit.submit(
@@ -150,7 +158,7 @@ class Writes:
             r.data_seq,
             r.key,
         )
-        return self._commit.submit(self._record, execution_id, row, size, strand)
+        return self._commit.submit(self._record_plain if plain else self._record, execution_id, row, size, strand)
 
     def stream(self, execution_id: UUID, token: UUID, t: Told) -> Write:
         """Append what a body tells. That of one execution becomes durable in its order."""
@@ -182,7 +190,10 @@ class Writes:
             ended.reason,
             *left.columns(ended),
         )
-        kind = self._finish_ending if ending else self._finish
+        if left.nothing and ended.status == _COMPLETED and not ending and (r is None or r.error is None):
+            kind = self._finish_plain
+        else:
+            kind = self._finish_ending if ending else self._finish
         size = 0 if r is None else len(r.value or r.error or "")
         return self._commit.write(kind, execution_id, row, size + (len(ended.result or "") if left.called else 0))
 
@@ -344,7 +355,10 @@ class Owned:
         # All are on their way before anything is waited for: a cancellation that comes now finds none that was not begun.
         # Concurrent strands have different paths: they share the lanes, so that one lane works while the other is waited for.
         strand = records[0].path
-        writes = [self.writes.record(self.execution_id, self.token, record, strand) for record in records]
+        # One kind for all of them that are simply appended, so that they become durable in their order. Of one whose crashes
+        # are counted still the plain statement writes nothing: to know that beforehand saves a try.
+        plain = self.subject.crashes == 0 and all(map(_is_plain, records))
+        writes = [self.writes.record(self.execution_id, self.token, r, strand, plain=plain) for r in records]
         for record, write in zip(records, writes, strict=True):
             answer = await write.settled(self.goes_on_elsewhere)
             if answer is None:
@@ -452,6 +466,11 @@ class Owned:
                 self.task.cancel()
 
 
+def _is_plain(r: Record) -> bool:
+    """Whether it has nothing but a value, if anything."""
+    return r.error is None and r.delay is None and r.target is None and r.data_seq is None
+
+
 def _list(parts: Iterable[object]) -> str:
     """Numbers or ids as a PostgreSQL array."""
     return "{" + ",".join(map(str, parts)) + "}"
@@ -488,7 +507,7 @@ def _array(names: Iterable[str]) -> str:
 def _ending(outcome: Completed | Failed) -> tuple[Ended, int | None]:
     match outcome:
         case Completed(value=value):
-            return Ended(Status.COMPLETED.value, result=value.text), value.seq
+            return Ended(_COMPLETED, result=value.text), value.seq
         case Failed(status=Status.CANCELLED, reason=reason):
             return Ended(Status.CANCELLED.value, reason=reason), None
         case Failed(failure=failure, status=status):

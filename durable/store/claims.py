@@ -24,6 +24,11 @@ def recording(worker_id: UUID) -> Kind:
     return Kind(load("journal/record"), worker_id)
 
 
+def recording_plainly(record: Kind) -> Kind:
+    """The same for records that have nothing but a value, if anything, of executions without a crash since their last one."""
+    return record.plain(load("journal/record_plain"), record.constants, otherwise=True)
+
+
 def compacting(worker_id: UUID) -> Kind:
     """The write that appends to a journal and takes away what it makes superfluous."""
     return Kind(load("journal/compact"), worker_id)
@@ -79,6 +84,11 @@ def finishing(worker_id: UUID, sources: list[str]) -> Kind:
     return Kind(load("execution/finish"), worker_id, sources)
 
 
+def finishing_plainly(finish: Kind) -> Kind:
+    """The same for those that have completed, and leave nothing behind."""
+    return finish.plain(load("execution/finish_plain"), finish.constants)
+
+
 def suspending(worker_id: UUID, sources: list[str], status: str) -> Kind:
     """The write that puts executions to sleep which stand in one of *sources*; *status* is what they are called then."""
     return Kind(load("execution/suspend"), worker_id, sources, status)
@@ -122,14 +132,45 @@ class Want:
     held: bool
 
 
+async def find_taken(link: Link, owner: UUID, token: UUID) -> list[Row]:
+    """What an earlier call with this token took, whose reply was lost."""
+    return await link.fetch(load("claim/find_taken"), owner, token)
+
+
+@dataclass(frozen=True, slots=True)
+class PlainTake:
+    """What was taken by the plain statement: `rows`; whether there is something `special`, which is to be had by `take`; and
+    whether one of the queues is `limited`, so that nothing of it was taken."""
+
+    rows: list[Row]
+    special: bool
+    limited: bool
+
+
+async def take_plain(
+    link: Link, owner: UUID, token: UUID, wants: Mapping[str, Want], claimable: Claimable, suspects: int
+) -> PlainTake:
+    """Claim what is ready in queues without limits, and in no way special."""
+    rows = await link.fetch(
+        load("claim/take_plain"),
+        owner,
+        token,
+        list(wants),
+        [want.count for want in wants.values()],
+        claimable.shapes,
+        suspects > 0,
+    )
+    first = rows[0]
+    if first["execution_id"] is None:  # the one row that says that there is nothing
+        return PlainTake([], first["suspects"], first["limited"])
+    taken = [row for row in rows if not row["parked"]]
+    return PlainTake(taken, first["suspects"] or len(taken) < len(rows), first["limited"])
+
+
 async def take(
-    link: Link, owner: UUID, token: UUID, wants: Mapping[str, Want], claimable: Claimable, suspects: int, *, again: bool
+    link: Link, owner: UUID, token: UUID, wants: Mapping[str, Want], claimable: Claimable, suspects: int
 ) -> list[Row]:
-    """Claim ready executions. *again* asks first what an earlier call with this token took, whose reply was lost."""
-    if again:
-        found = await link.fetch(load("claim/find_taken"), owner, token)
-        if found:
-            return found
+    """Claim ready executions."""
     return await link.fetch(
         load("claim/take"),
         owner,

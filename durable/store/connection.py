@@ -235,11 +235,16 @@ def log_lost(purpose: str, attempt: int, error: BaseException) -> None:
         log.warning("PostgreSQL did not answer (%s, try %d): %s: %s", purpose, attempt, type(error).__name__, error)
 
 
-def columns(query: Query, rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...] | None]:
-    """Rows to the arrays that the ``unnest`` of *query* takes, each shorter where that says the same: to send a value costs
-    more than all else that is done with it here. A column of nothing but None is left out, for ``unnest`` fills up with
-    nulls; one of equal values is sent as one, where the statement fills up with it."""
-    return [_shortest(column, fills=place in query.filled) for place, column in enumerate(zip(*rows, strict=True))]
+def columns(
+    query: Query, rows: Sequence[tuple[Any, ...]], places: Sequence[int] | None = None
+) -> list[tuple[Any, ...] | None]:
+    """Rows, or what is in these *places* of them, to the arrays that the ``unnest`` of *query* takes, each shorter where that
+    says the same: to send a value costs more than all else that is done with it here. A column of nothing but None is left
+    out, for ``unnest`` fills up with nulls; one of equal values is sent as one, where the statement fills up with it."""
+    given = list(zip(*rows, strict=True))
+    if places is not None:
+        given = [given[place] for place in places]
+    return [_shortest(column, fills=place in query.filled) for place, column in enumerate(given)]
 
 
 def _shortest(column: tuple[Any, ...], *, fills: bool) -> tuple[Any, ...] | None:

@@ -108,18 +108,28 @@ class NewExecution:
 class Births:
     """The writes that start executions, claimed for one owner where they have a token."""
 
+    plain: Kind
     generated: Kind
     chosen: Kind
 
-    def of(self, new: NewExecution) -> Kind:
-        """A start under an id of the caller's may meet the same id in a transaction that is open for long."""
-        return self.chosen if new.chosen_id else self.generated
+    def of(self, new: NewExecution, *, plain: bool) -> Kind:
+        """A start under an id of the caller's may meet the same id in a transaction that is open for long. *plain*: as far as
+        is known, its queue has neither limits nor keys."""
+        if new.chosen_id:
+            return self.chosen
+        return (
+            self.plain
+            if plain and new.delay is None and new.scheduled_at is None and new.key is None
+            else self.generated
+        )
 
 
 def births(owner: UUID) -> Births:
     """Make them once and keep them: writes are combined by kind."""
     query = load("execution/start")
-    return Births(Kind(query, owner, False, lane="any"), Kind(query, owner, True, lane="apart"))
+    generated = Kind(query, owner, False, lane="any")
+    plain = generated.plain(load("execution/start_plain"), (owner,), otherwise=True)
+    return Births(plain, generated, Kind(query, owner, True, lane="apart"))
 
 
 async def start_in(connection: Connection, new: NewExecution, owner: UUID) -> Row:

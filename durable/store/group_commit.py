@@ -43,12 +43,25 @@ class Kind:
     the others, for what may have to wait for somebody else's transaction.
     """
 
-    __slots__ = ("constants", "lane", "query")
+    __slots__ = ("constants", "lane", "otherwise", "places", "query")
 
     def __init__(self, query: Query, *constants: Any, lane: Literal["own", "any", "apart"] = "own") -> None:
         self.query = query
         self.constants = constants
-        self.lane = lane
+        self.lane: Literal["own", "any", "apart"] = lane
+        self.places: tuple[int, ...] | None = None
+        self.otherwise: Kind | None = None
+
+    def plain(self, query: Query, constants: tuple[Any, ...], *, otherwise: bool = False) -> Kind:
+        """The same for rows that are in no way special: *query* takes those of the columns, by their names, in which they
+        differ. *otherwise*: what it does not answer is written by this kind."""
+        names = [name for name, _ in self.query.parameters]
+        plain = Kind(query, *constants, lane=self.lane)
+        plain.places = tuple(
+            names.index(name) for name, _ in query.parameters[: len(query.parameters) - len(constants)]
+        )
+        plain.otherwise = self if otherwise else None
+        return plain
 
 
 class Write:
@@ -182,9 +195,9 @@ class _Lane:
         waiting = self._waiting.get(kind)
         if waiting is None:
             self._waiting[kind] = [write]
+            self._filled.set()
         else:
             waiting.append(write)
-        self._filled.set()
 
     def close(self) -> None:
         self._closing = True
@@ -229,7 +242,7 @@ class _Lane:
             while writes:
                 try:
                     rows = await self._link.fetch(
-                        kind.query, *columns(kind.query, [w.row for w in writes]), *kind.constants
+                        kind.query, *columns(kind.query, [w.row for w in writes], kind.places), *kind.constants
                     )
                 except asyncpg.LockNotAvailableError:
                     if not await self._divide(kind, writes):
@@ -241,9 +254,11 @@ class _Lane:
                     await asyncio.sleep(backoff(attempt))
                     writes = [write for write in writes if write.wanted]
                 else:
-                    self.rows += len(writes)
+                    left = _resolve(writes, rows, keep=kind.otherwise is not None)
+                    if left and kind.otherwise is not None:
+                        self._waiting.setdefault(kind.otherwise, []).extend(left)
+                    self.rows += len(writes) - len(left)
                     self.flushes += 1
-                    _resolve(writes, rows)
                     return
         except asyncio.CancelledError:
             self._waiting.setdefault(kind, []).extend(writes)  # `abandon` answers them
@@ -288,10 +303,16 @@ class _Lane:
         return True
 
 
-def _resolve(writes: Sequence[Write], rows: Sequence[Row]) -> None:
+def _resolve(writes: Sequence[Write], rows: Sequence[Row], *, keep: bool) -> list[Write]:
+    """Resolve them. Those without an answer are returned instead, if they are to be kept."""
     # Each row bears, first, the number (from 1) of the write that it answers.
     answers: list[Row | None] = [None] * len(writes)
     for row in rows:
         answers[row[0] - 1] = row
+    kept: list[Write] = []
     for write, answer in zip(writes, answers, strict=True):
-        write.resolve(answer)
+        if answer is None and keep:
+            kept.append(write)
+        else:
+            write.resolve(answer)
+    return kept

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import durable
-from durable import Context, Cron, DefinitionError, Durable, Every, Schedule, Scheduled, Workflow, days, seconds
-from durable.errors import IdConflict, UnknownSchedule, UsageError
+from durable import Context, Cron, DefinitionError, Durable, Every, Queue, Schedule, Scheduled, Workflow, days, seconds
+from durable.errors import IdConflict, QueueFull, UnknownSchedule, UsageError
 from tests.support.invariants import assert_invariants
 
 GUARD = 30
@@ -71,6 +71,16 @@ async def test_a_schedule_is_created_changed_paused_resumed_triggered_and_delete
         await durable.delete_schedule("new year")
         with pytest.raises(UnknownSchedule):
             await engine.get_schedule("new year")
+
+
+async def test_a_schedule_is_not_triggered_into_a_full_queue(database: str) -> None:
+    workflow = daily()
+    queues = {"default": Queue(concurrency=0, max_depth=1)}
+    async with Durable(database, workflows=[workflow], queues=queues, worker=False) as client:
+        await client.create_schedule("new year", workflow, NEVER)
+        await client.trigger_schedule("new year")
+        with pytest.raises(QueueFull):
+            await client.trigger_schedule("new year")
 
 
 async def test_code_declares_its_schedule_and_a_pause_outlives_a_change_of_it(database: str) -> None:

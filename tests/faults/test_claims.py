@@ -9,13 +9,18 @@ from typing import Any
 import pytest
 
 import durable
-from durable import Durable, Workflow
+from durable import Durable, Handle, Status, Workflow
 from durable.runtime.claimer import Claimer, Lane
 from durable.store.claims import Claimable, Want
 from durable.store.queries import load
 from tests.faults.in_process import GUARD, settled, until
 from tests.store import rows
 from tests.support.proxy import Fault, Proxy
+
+
+async def asleep(handle: Handle[Any]) -> bool:
+    """Whether its suspension is committed: what is sent before makes it ready once more."""
+    return await handle.status() is Status.WAITING
 
 
 async def double(n: int) -> int:
@@ -38,7 +43,7 @@ async def test_what_is_woken_is_read_with_its_claim_unless_it_is_long(database: 
     ):
         await settled(worker)
         handle = await client.start(gathers, {"calls": calls, "events": events})
-        await until(lambda: proxy.count(load("execution/suspend").sql) == 1, "its suspension")
+        await until(lambda: asleep(handle), "its suspension")
         await settled(worker)
         for n in range(events):
             await client.send_event(handle.id, "more", n)
@@ -65,7 +70,7 @@ async def test_what_is_long_is_read_once_more_when_the_reply_is_lost(
     ):
         await settled(worker)
         handle = await client.start(gathers, {"calls": 25, "events": 25})
-        await until(lambda: proxy.count(load("execution/suspend").sql) == 1, "its suspension")
+        await until(lambda: asleep(handle), "its suspension")
         for n in range(25):
             await client.send_event(handle.id, "more", n)
         fault = cut(proxy, load(name).sql)

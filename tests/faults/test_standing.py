@@ -267,7 +267,7 @@ async def test_a_claim_at_birth_whose_reply_comes_after_a_lapse_is_not_used(
 ) -> None:
     async with engine(proxy.dsn, lease=LEASE) as worker:
         await settled(worker)
-        reply = proxy.hold_reply(statement("execution/start"))
+        reply = proxy.hold_reply(statement("execution/start_plain"))
         starting = asyncio.create_task(worker.start(gated, {}))
         await reply
         async with lapse(worker, proxy, direct):
@@ -287,7 +287,7 @@ async def test_a_claim_at_birth_that_another_has_taken_over_is_not_used(
 ) -> None:
     async with engine(proxy.dsn, lease=LEASE) as worker, engine(database, lease=LEASE) as heir:
         await settled(worker)
-        reply = proxy.hold_reply(statement("execution/start"))
+        reply = proxy.hold_reply(statement("execution/start_plain"))
         starting = asyncio.create_task(worker.start(gated, {}))
         await reply
         async with lapse(worker, proxy, direct):
@@ -309,7 +309,7 @@ async def test_claims_whose_reply_comes_after_a_lapse_are_not_used(
         contextlib.AsyncExitStack() as later,
     ):
         await settled(worker)
-        reply = proxy.hold_reply(statement("claim/take"))
+        reply = proxy.hold_reply(statement("claim/take_plain"))
         handles = await client.start_many(gated, [{}] * 5)
         await reply
         async with lapse(worker, proxy, direct):

@@ -404,6 +404,15 @@ def _(s: Store, owner: UUID, token: UUID, queues: Any, wants: Any, shapes: Any, 
     return found
 
 
+@statement("claim/take_plain")
+def _(s: Store, owner: UUID, token: UUID, queues: Any, wants: Any, shapes: Any, suspects: bool) -> list[Any]:
+    found = STATEMENTS["claim/take"](s, owner, token, queues, wants, shapes, 0)
+    mine = [r for i, r in s.tables.ready.items() if s.tables.executions[i].queue in queues]
+    special = suspects and any(r.crashes >= 2 for r in mine)
+    nothing = (None,) * len(load("claim/take").columns)
+    return [(*row, special, False) for row in found or [nothing]]
+
+
 @statement("claim/find_taken")
 def _(s: Store, owner: UUID, token: UUID) -> list[Any]:
     claims = [(i, c) for i, c in s.tables.claims.items() if (c.owner, c.token) == (owner, token)]
@@ -497,6 +506,20 @@ def _(s: Store, *arguments: Any) -> list[Any]:
             claimed = token is not None and s.held(execution_id, token) is not None
             same = old.started_by == operation
             found.append((n, same, old.workflow, due - now if later else None, claimed, None))
+    return found
+
+
+@statement("execution/start_plain")
+def _(s: Store, *arguments: Any) -> list[Any]:
+    *columns, owner = arguments
+    found: list[Any] = []
+    for n, row in enumerate(unnested(*columns), 1):
+        execution_id, shape_id, workflow, version, queue, priority, tags, text, timeout, token = row
+        if execution_id not in s.tables.executions:
+            whole = (execution_id, None, None, shape_id, workflow, version, queue, priority, tags, text)
+            whole = (*whole, None, None, timeout, token, None)
+            born = STATEMENTS["execution/start"](s, *([value] for value in whole), owner, False)
+            found += [(n, *answer[1:]) for answer in born]
     return found
 
 
@@ -605,6 +628,19 @@ def _(s: Store, *arguments: Any) -> list[Any]:
     return found
 
 
+@statement("execution/finish_plain")
+def _(s: Store, *arguments: Any) -> list[Any]:
+    *columns, worker, sources = arguments
+    found: list[Any] = []
+    for n, row in enumerate(unnested(*columns), 1):
+        execution_id, token, result_seq, seq, path, kind, attempt, value, seconds = row
+        whole = (execution_id, token, "completed", result_seq, None, seq, path, kind, attempt, value, None, seconds)
+        whole = (*whole, *(None,) * 6)
+        ended = STATEMENTS["execution/finish"](s, *([value] for value in whole), worker, sources)
+        found += [(n, watchers) for _, watchers, _ in ended]
+    return found
+
+
 @statement("execution/watch")
 def _(s: Store, ids: list[UUID], watcher: UUID) -> list[Any]:
     found: list[Any] = []
@@ -686,6 +722,20 @@ def _(s: Store, *arguments: Any) -> list[Any]:
         execution_id, token, seq, path, kind, attempt, value, error, delay, _seconds, target, data_seq, key = row
         run_at = None if delay is None else s.now() + delay
         record = Record(seq, path, kind, attempt, value, error, run_at, s.now(), worker, target, data_seq, key)
+        if s.record(execution_id, token, record):
+            found.append((n,))
+    return found
+
+
+@statement("journal/record_plain")
+def _(s: Store, *arguments: Any) -> list[Any]:
+    *columns, worker = arguments
+    found: list[Any] = []
+    for n, (execution_id, token, seq, path, kind, attempt, value, _seconds, key) in enumerate(unnested(*columns), 1):
+        claim = s.held(execution_id, token)
+        if claim is not None and claim.crashes:
+            continue
+        record = Record(seq, path, kind, attempt, value, None, None, s.now(), worker, key=key)
         if s.record(execution_id, token, record):
             found.append((n,))
     return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 from durable.ids import new_id, new_token
@@ -55,17 +55,24 @@ async def run(connection: Connection, name: str, *arguments: object) -> list[Row
 
 async def send(connection: Connection, kind: Kind, *rows: tuple[Any, ...]) -> list[Row]:
     """Write rows of one kind, as a flush does."""
-    return await connection.fetch(kind.query.sql, *columns(kind.query, rows), *kind.constants)
+    return await connection.fetch(kind.query.sql, *columns(kind.query, rows, kind.places), *kind.constants)
 
 
 class Worker:
-    """An owner of claims, with its kinds of write."""
+    """An owner of claims, with its kinds of write. While `plainly`, those it has two statements for are the plain ones."""
+
+    plainly: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self.id = new_token()
         self.start = births(self.id).generated
+        self.start_plain = births(self.id).plain
         self.record = claims.recording(self.id)
+        self.record_plain = claims.recording_plainly(self.record)
         self.finish = claims.finishing(self.id, ENDING)
+        self.finish_plain = claims.finishing_plainly(self.finish)
+        if self.plainly:
+            self.start, self.record, self.finish = self.start_plain, self.record_plain, self.finish_plain
         self.suspend = claims.suspending(self.id, stored_sources(Change.SUSPEND), "waiting")
         self.compact = claims.compacting(self.id)
         self.begin_ending = claims.beginning_to_end(self.id, stored_sources(Change.BEGIN_ENDING))
@@ -91,8 +98,15 @@ class Worker:
         await run(connection, "worker/register", self.id, lease, "host", 1)
         return self
 
-    async def take(self, connection: Connection, want: int = 10, token: UUID | None = None) -> list[Row]:
-        """Claim what is ready."""
+    async def take(
+        self, connection: Connection, want: int = 10, token: UUID | None = None, plain: bool | None = None
+    ) -> list[Row]:
+        """Claim what is ready; if *plain*, nothing special."""
+        if self.plainly if plain is None else plain:
+            rows = await run(
+                connection, "claim/take_plain", self.id, token or new_token(), [QUEUE], [want], [SHAPE], True
+            )
+            return [row for row in rows if row["parked"] is False]
         return await run(
             connection,
             "claim/take",

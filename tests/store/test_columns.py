@@ -33,7 +33,8 @@ def test_what_is_sent_says_what_it_was_made_of(made: list[tuple[Any, ...]]) -> N
 
 
 async def test_rows_that_are_alike_and_rows_that_are_not_are_stored_the_same(database: str) -> None:
-    assert all(load(name).filled for name in ("execution/start", "journal/record", "execution/finish"))
+    names = ("execution/start", "journal/record", "execution/finish")
+    assert all(load(name).filled and load(f"{name}_plain").filled for name in names)
     async with rows.connections(database, 1) as (connection,):
         worker = await Worker().register(connection)
         (one,), (other,), many = [await worker.born(connection, count) for count in (1, 1, 3)]

@@ -75,19 +75,22 @@ class Client:
         return sorted((row["execution_id"], row["token"]) for row in some)
 
     async def claim(self) -> None:
-        await self.random.choice(self.workers).take(self.connection, want=self.random.randint(1, EXECUTIONS))
+        worker, want = self.random.choice(self.workers), self.random.randint(1, EXECUTIONS)
+        await worker.take(self.connection, want, plain=self.random.random() < 0.5)
 
     async def record(self) -> None:
         worker = self.random.choice(self.workers)
         if claims := await self.claims_of(worker):
             seq = self.random.randint(2, 1000)
-            await rows.send(self.connection, worker.record, *(rows.recorded(*claim, seq) for claim in claims))
+            kind = self.random.choice((worker.record, worker.record_plain))
+            await rows.send(self.connection, kind, *(rows.recorded(*claim, seq) for claim in claims))
 
     async def finish(self) -> None:
         worker = self.random.choice(self.workers)
         claims = [claim for claim in await self.claims_of(worker) if claim[0] in self.ids][:2]  # no children
         if claims:
-            await rows.send(self.connection, worker.finish, *(rows.finished(*claim) for claim in claims))
+            kind = self.random.choice((worker.finish, worker.finish_plain))
+            await rows.send(self.connection, kind, *(rows.finished(*claim) for claim in claims))
 
     async def suspend(self) -> None:
         worker = self.random.choice(self.workers)

@@ -13,7 +13,7 @@ import pytest
 
 from durable.ids import new_token
 from durable.model.status import Change, stored_sources
-from durable.store.claims import Claimable, Want, take
+from durable.store.claims import Claimable, Want, find_taken, take, take_plain
 from durable.store.connection import LOST, Connection, Link, Row
 from durable.store.executions import Acted, Executions
 from durable.store.group_commit import GroupCommit, Kind
@@ -72,6 +72,22 @@ async def world(database: str) -> AsyncIterator[World]:
     await assert_invariants(database)
 
 
+@pytest.fixture(params=[False, True], ids=["whole", "plainly"])
+def plainly(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By both statements, where there are two."""
+    monkeypatch.setattr(Worker, "plainly", request.param)
+
+
+@cuts
+async def test_a_plain_start_is_stored_once_and_stays_created(world: World, cut: Cut) -> None:
+    ready, born = rows.new(), rows.new(token=new_token())
+    for new in (ready, born):
+        new.operation = new.execution_id
+    answers = await world.write(cut, world.worker.start_plain, ready.row(), born.row())
+    assert [(answer["created"], answer["claimed"]) for answer in answers] == [(True, False), (True, True)]
+    assert [await world.places(new.execution_id) for new in (ready, born)] == [["ready"], ["claim"]]
+
+
 @cuts
 async def test_a_start_is_stored_once_and_stays_created(world: World, cut: Cut) -> None:
     ready, delayed, born = rows.new(), rows.new(delay=60), rows.new(token=new_token())
@@ -98,6 +114,7 @@ async def test_two_starts_of_one_id_in_one_flush_create_it_once(world: World, cu
     assert sorted(answer["created"] for answer in answers) == [False, True]
 
 
+@pytest.mark.usefixtures("plainly")
 @cuts
 async def test_a_record_is_stored_once(world: World, cut: Cut) -> None:
     born = await world.worker.born(world.direct, 3)
@@ -106,6 +123,7 @@ async def test_a_record_is_stored_once(world: World, cut: Cut) -> None:
     assert [await world.journal(id) for id, _ in born] == [[(1, world.worker.id)]] * 3
 
 
+@pytest.mark.usefixtures("plainly")
 @cuts
 @pytest.mark.parametrize("seq", [1, None], ids=["with its last record", "without a record"])
 async def test_a_finish_is_stored_once(world: World, cut: Cut, seq: int | None) -> None:
@@ -116,6 +134,7 @@ async def test_a_finish_is_stored_once(world: World, cut: Cut, seq: int | None) 
     assert await world.journal(claim[0]) == ([(1, world.worker.id)] if seq else [])
 
 
+@pytest.mark.usefixtures("plainly")
 @cuts
 async def test_a_finish_names_the_watchers_again_when_it_is_sent_again(world: World, cut: Cut) -> None:
     (claim,) = await world.worker.born(world.direct)
@@ -391,9 +410,9 @@ async def test_a_release_sent_again_leaves_the_next_claim_alone(world: World, cu
 
 
 @cuts
-@pytest.mark.parametrize("limited", [False, True])
+@pytest.mark.parametrize(("limited", "plain"), [(False, True), (False, False), (True, False)])
 async def test_a_claim_gives_the_same_rows_when_it_is_sent_again_and_takes_no_others(
-    world: World, cut: Cut, limited: bool
+    world: World, cut: Cut, limited: bool, plain: bool
 ) -> None:
     if limited:
         limits = [[rows.QUEUE], [3], [3], [60.0], [None], [None], [False], [False]]
@@ -409,14 +428,21 @@ async def test_a_claim_gives_the_same_rows_when_it_is_sent_again_and_takes_no_ot
         Claimable([rows.SHAPE], [rows.SHAPE], [rows.SHAPE]),
         1,
     )
-    sql = rows.load("claim/take").sql
-    fault = cut(world.proxy, sql)
+
+    async def claimed() -> set[UUID]:
+        found = (await take_plain(*arguments)).rows if plain else await take(*arguments)
+        return {row["execution_id"] for row in found}
+
+    async def claimed_before() -> set[UUID]:
+        return {row["execution_id"] for row in await find_taken(link, world.worker.id, token)}
+
+    fault = cut(world.proxy, rows.load("claim/take_plain" if plain else "claim/take").sql)
     try:
         with pytest.raises(LOST):
-            await take(*arguments, again=False)
+            await claimed()
         assert fault.struck == 1
-        taken = {row["execution_id"] for row in await take(*arguments, again=True)}
-        again = {row["execution_id"] for row in await take(*arguments, again=True)}
+        taken = await claimed_before() or await claimed()
+        again = await claimed_before()
     finally:
         await link.close()
     assert len(taken) == 2

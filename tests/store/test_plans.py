@@ -20,6 +20,7 @@ from durable.model.status import ENDED, Status
 from durable.store import executions
 from durable.store.claims import NOWHERE, PAGE_ROWS
 from durable.store.connection import Connection
+from durable.store.group_commit import Kind
 from durable.store.migrate import migrate
 from tests.store import history, rows
 from tests.store.history import Past
@@ -39,8 +40,9 @@ def written(kind: str, row: Callable[..., tuple[object, ...]]) -> Arguments:
     """The arguments of a flush of a batch for claims of the living worker."""
 
     def arguments(past: Past) -> tuple[object, ...]:
+        of: Kind = getattr(past.worker, kind)
         columns = [list(column) for column in zip(*(row(*claim) for claim in past.claims[:BATCH]), strict=True)]
-        return (*columns, *getattr(past.worker, kind).constants)
+        return (*(columns if of.places is None else [columns[place] for place in of.places]), *of.constants)
 
     return arguments
 
@@ -50,12 +52,20 @@ def started(past: Past) -> tuple[object, ...]:
     return (*[list(column) for column in zip(*(new.row() for new in news), strict=True)], past.worker.id, True)
 
 
+def started_plainly(past: Past) -> tuple[object, ...]:
+    kind = past.worker.start_plain
+    columns = [list(column) for column in zip(*(rows.new().row() for _ in range(BATCH)), strict=True)]
+    return (*[columns[place] for place in kind.places or ()], past.worker.id)
+
+
 def claims(past: Past) -> tuple[object, ...]:
     return [id for id, _ in past.claims[:BATCH]], [token for _, token in past.claims[:BATCH]]
 
 
 WORKER: dict[str, Arguments] = {
     "execution/start": started,
+    "execution/start_plain": started_plainly,
+    "claim/take_plain": lambda past: (past.worker.id, new_token(), [QUEUE, "other"], [BATCH, BATCH], [SHAPE, 99], True),
     "claim/take": lambda past: (
         past.worker.id,
         new_token(),
@@ -73,6 +83,7 @@ WORKER: dict[str, Arguments] = {
     "claim/release_all": lambda past: (past.worker.id, BATCH, []),
     "claim/reap": lambda past: (past.dead.id, False, BATCH, True),
     "journal/record": written("record", rows.recorded),
+    "journal/record_plain": written("record_plain", rows.recorded),
     "journal/answer": written("answer", rows.answered),
     "message/deliver": lambda past: (
         *[list(c) for c in zip(*(rows.sent(id) for id, _ in past.claims[:BATCH]), strict=True)],
@@ -102,6 +113,7 @@ WORKER: dict[str, Arguments] = {
     "claim/hold": written("hold", rows.held),
     "journal/read": lambda past: ([id for id, _ in past.claims[:BATCH]], NOWHERE, 0, PAGE_ROWS),
     "execution/finish": written("finish", rows.finished),
+    "execution/finish_plain": written("finish_plain", rows.finished),
     "execution/suspend": written("suspend", rows.suspended),
     "retention/delete": lambda past: ("flow1", "completed", 0.0, None, None, BATCH, False),
     "retention/forget": lambda past: (0.0, BATCH),
@@ -225,7 +237,10 @@ async def test_a_statement_costs_in_proportion_to_its_batch(
                 assert big.work <= small.work * 6 + 100
 
 
-async def test_a_claim_does_not_look_at_what_is_too_long_to_be_brought_along(postgres_cluster: Cluster) -> None:
+@pytest.mark.parametrize("name", ["claim/take", "claim/take_plain"])
+async def test_a_claim_does_not_look_at_what_is_too_long_to_be_brought_along(
+    postgres_cluster: Cluster, name: str
+) -> None:
     async with AsyncExitStack() as stack:
         at = await measured(stack, postgres_cluster, 200, 200)
         costs: list[history.Cost] = []
@@ -234,7 +249,7 @@ async def test_a_claim_does_not_look_at_what_is_too_long_to_be_brought_along(pos
             await at.worker.execute("update durable.execution set mail = 1 where ended_at is null")
             await at.worker.execute("delete from durable.message")
             await at.worker.execute(LONG, size)
-            costs.append(await at.cost("claim/take", WORKER["claim/take"]))
+            costs.append(await at.cost(name, WORKER[name]))
         assert costs[1].buffers <= costs[0].buffers * 1.5
 
 

@@ -91,22 +91,6 @@ with granted as materialized (
 select execution_id, name, shape_id, queue, input, tags::text as tags, crashes, begun, undo, mail, parent_id, called, held_by,
        extract(epoch from deadline_at - durable.clock())::float8 as deadline_in, parked, ready_at,
        case when held_by is null then greatest(extract(epoch from durable.clock() - ready_at), 0)::float8 end as waited,
-       case when begun and not parked and (
-            select count(*) < 20 and coalesce(sum(coalesce(pg_column_size(s.value), 0) + coalesce(pg_column_size(s.error), 0)), 0) < 8000
-              from (select j.value, j.error from durable.journal j where j.execution_id = found.execution_id order by j.seq limit 20) s
-       ) then (
-            select coalesce(json_agg(r), '[]')::text
-              from (select j.seq, j.path, j.kind, j.attempt, j.target, j.data_seq, j.key, j.value::text as value, j.error::text as error,
-                           extract(epoch from j.run_at - durable.clock())::float8 as run_in, j.seconds, j.recorded_at, j.run_at
-                      from durable.journal j where j.execution_id = found.execution_id order by j.seq) r
-       ) end as journal,
-       case when mail > 0 and not parked and (
-            select count(*) < 20 and coalesce(sum(pg_column_size(s.payload)), 0) < 8000
-              from (select m.payload from durable.message m
-                     where m.execution_id = found.execution_id and m.consumed_by is null order by m.number limit 20) s
-       ) then (
-            select coalesce(json_agg(r), '[]')::text
-              from (select m.number, m.topic, m.payload::text as payload
-                      from durable.message m where m.execution_id = found.execution_id and m.consumed_by is null order by m.number) r
-       ) end as messages
+       case when begun and not parked then durable.short_journal(execution_id) end as journal,
+       case when mail > 0 and not parked then durable.short_mail(execution_id) end as messages
   from (select * from taken union all select * from picked where parked) as found
