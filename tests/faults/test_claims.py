@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import durable
-from durable import Durable, Handle, Status, Workflow
+from durable import Durable, Handle, Queue, Status, Workflow
 from durable.runtime.claimer import Claimer, Lane
 from durable.store.claims import Claimable, Want
 from durable.store.queries import load
@@ -106,8 +106,9 @@ async def test_a_claimer_that_is_never_idle_looks_at_all_queues_all_the_same(mon
         await running
 
 
+@pytest.mark.parametrize("queue", [200, Queue(concurrency=200, global_concurrency=200)], ids=["plain", "limited"])
 async def test_a_worker_with_a_backlog_runs_one_suspect_at_a_time(
-    database: str, monkeypatch: pytest.MonkeyPatch
+    database: str, monkeypatch: pytest.MonkeyPatch, queue: int | Queue
 ) -> None:
     monkeypatch.setattr("durable.runtime.claimer.AT_ONCE", 20)
     gate = asyncio.Event()
@@ -122,7 +123,7 @@ async def test_a_worker_with_a_backlog_runs_one_suspect_at_a_time(
     suspects = [handle.id for handle in handles[:10]]
     async with rows.connections(database, 1) as (direct,):
         await direct.execute("update durable.ready set crashes = 2 where execution_id::text = any ($1)", suspects)
-        async with Durable(database, workflows=[flow], queues={"default": 200}) as worker:
+        async with Durable(database, workflows=[flow], queues={"default": queue}) as worker:
             await until(lambda: in_flight(worker) == 91, "all but the other suspects")
             await settled(worker)
             assert await direct.fetchval("select count(*) from durable.claim where crashes >= 2") == 1

@@ -92,6 +92,22 @@ async def test_a_write_that_arrives_after_a_takeover_is_refused(
     assert await direct.fetchval("select owner from durable.claim") == heir.id
 
 
+@every_write
+async def test_a_write_that_arrives_after_its_claim_was_given_back_and_taken_is_refused(
+    three: list[Connection], write: Written
+) -> None:
+    direct = three[0]
+    old = await Worker().register(direct)
+    (claim,) = await old.born(direct)
+    assert await rows.send(direct, old.release, claim)
+    heir = await Worker().register(direct)
+    assert await heir.take(direct)
+    kind, row = write(old, claim)
+    assert await rows.send(direct, kind, row) == []
+    assert await rows.journal(direct, claim[0]) == []
+    assert await direct.fetchval("select owner from durable.claim") == heir.id, "no crash was counted"
+
+
 async def test_a_record_that_came_before_the_takeover_is_in_the_new_owners_journal(
     database: str, three: list[Connection]
 ) -> None:
