@@ -31,9 +31,8 @@ RATE_GAP = 0.02  # seconds between two looks at a queue whose rate is used up
 class Lane:
     """A queue as this worker sees it. `backlog` is true while the last claim found as much as it asked for; `held`, until we
     have looked whether there is something that a plain claim leaves alone: held executions that this worker can go on with,
-    suspects, paused ones. `limited`: how much of it may run is
-    granted to all workers together; then `others` is whether something was ready in it, for whatever worker, and `timer` when
-    its rate allows more."""
+    suspects, paused ones. `limited`: how much of it may run is granted to all workers together; then `others` is whether
+    something was ready in it, for whatever worker, and `timer` when its rate allows more."""
 
     name: str
     concurrency: int

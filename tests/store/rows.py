@@ -65,8 +65,8 @@ class Worker:
 
     def __init__(self) -> None:
         self.id = new_token()
-        self.start = births(self.id).generated
-        self.start_plain = births(self.id).plain
+        starts = births(self.id)
+        self.start, self.start_plain = starts.generated, starts.plain
         self.record = claims.recording(self.id)
         self.record_plain = claims.recording_plainly(self.record)
         self.finish = claims.finishing(self.id, ENDING)

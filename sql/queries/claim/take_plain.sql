@@ -13,7 +13,9 @@
 -- Locks   ready rows, skip locked
 -- Index   queue_pkey, ready_in_order, ready_suspects, execution_pkey, journal_pkey, message_unread
 --         num_nulls is said for "is null", which is the condition of ready_in_order: without statistics, suspects would be looked for there
-with picked as materialized (
+with limited as materialized (
+    select q.queue from durable.queue q where q.queue = any ($3::text[]) and q.limited
+), picked as materialized (
     select r.*
       from unnest($3::text[], $4::int4[]) as w(queue, want)
      cross join lateral (
@@ -26,7 +28,7 @@ with picked as materialized (
             limit w.want
               for update of r skip locked
      ) r
-     where w.queue not in (select q.queue from durable.queue q where q.queue = any ($3::text[]) and q.limited)
+     where w.queue not in (select queue from limited)
 ), removed as (
     delete from durable.ready where execution_id = any (array(select execution_id from picked where not parked))
 ), claimed as (
@@ -50,5 +52,5 @@ select p.execution_id, p.name, p.shape_id, p.queue, p.input, p.tags::text as tag
                            limit 1
                     ) r
                ) as suspects,
-               exists (select from durable.queue q where q.queue = any ($3::text[]) and q.limited) as limited) s
+               exists (select from limited) as limited) s
   left join picked p on true
