@@ -70,8 +70,8 @@ class Queue:
     @property
     def plain(self) -> bool:
         """Whether nothing holds for all workers together."""
-        limits = (self.global_concurrency, self.rate, self.max_depth)
-        return limits == (None, None, None) and not self.keyed and not self.paused
+        limited = self.global_concurrency is not None or self.rate is not None or self.max_depth is not None
+        return not (limited or self.keyed or self.paused)
 
     def key_of(self, queue: str, data: Any) -> str | None:
         """Whose turn an execution on *data* takes. Raises `UsageError`."""

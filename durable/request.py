@@ -39,48 +39,52 @@ class Options:
         return self.delay is not None or self.scheduled_at is not None
 
 
-def new_execution(
-    definition: Definition,
-    data: Any,
-    id: str | None,
-    options: Options,
-    codec: Codec,
-    payload_bytes_max: int,
-    queues: Mapping[str, Queue],
-) -> NewExecution:
-    """The row of an execution to be started. Raises `EncodeError`, `PayloadTooLarge` and `UsageError`."""
-    text = encoded(data, codec, payload_bytes_max, definition.input_type)
-    turn = key_of(queue_of(definition, options), data, options.key, queues)
-    return execution_of(definition, text, id, options, turn)
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What all executions that one call starts have in common, checked."""
+
+    definition: Definition
+    queue: str
+    priority: int
+    tags: str | None
+    scheduled_at: datetime | None
+    delay: float | None
+    timeout: float | None
+
+    def execution(self, text: str, id: str | None, turn: str | None) -> NewExecution:
+        """The row of one that is to be started, of JSON *text*, when it is known whose *turn* it takes in its queue. Raises
+        `UsageError`."""
+        execution_id = new_id() if id is None else execution_uuid(id)
+        return NewExecution(
+            execution_id=execution_id,
+            name=None if id is None else given_name(id),
+            operation=execution_id if id is None else new_token(),  # nobody else starts what has a generated id
+            shape_id=self.definition.shape,
+            workflow=self.definition.name,
+            version=self.definition.version,
+            queue=self.queue,
+            priority=self.priority,
+            tags=self.tags,
+            input=text,
+            scheduled_at=self.scheduled_at,
+            delay=self.delay,
+            timeout=self.timeout,
+            chosen_id=id is not None,
+            key=turn,
+        )
 
 
-def queue_of(definition: Definition, options: Options) -> str:
-    """The queue of executions that are started so. Raises `UsageError`."""
-    return check_queue_name(definition.queue if options.queue is None else options.queue)
-
-
-def execution_of(definition: Definition, text: str, id: str | None, options: Options, turn: str | None) -> NewExecution:
-    """The same, of input that is JSON text already, when it is known whose *turn* it takes in its queue."""
+def draft_of(definition: Definition, options: Options) -> Draft:
+    """What is common to executions that are started so. Raises `EncodeError` and `UsageError`."""
     _check_times(options.delay, options.scheduled_at)
-    priority = check_priority(definition.priority if options.priority is None else options.priority)
-    queue = queue_of(definition, options)
-    execution_id = new_id() if id is None else execution_uuid(id)
-    return NewExecution(
-        execution_id=execution_id,
-        name=None if id is None else given_name(id),
-        operation=execution_id if id is None else new_token(),  # nobody else starts what has a generated id
-        shape_id=definition.shape,
-        workflow=definition.name,
-        version=definition.version,
-        queue=queue,
-        priority=priority,
-        tags=encode_tags(options.tags) if options.tags else None,
-        input=text,
-        scheduled_at=options.scheduled_at,
-        delay=None if options.delay is None else options.delay.total_seconds(),
-        timeout=None if definition.timeout is None else definition.timeout.total_seconds(),
-        chosen_id=id is not None,
-        key=turn,
+    return Draft(
+        definition,
+        check_queue_name(definition.queue if options.queue is None else options.queue),
+        check_priority(definition.priority if options.priority is None else options.priority),
+        encode_tags(options.tags) if options.tags else None,
+        options.scheduled_at,
+        None if options.delay is None else options.delay.total_seconds(),
+        None if definition.timeout is None else definition.timeout.total_seconds(),
     )
 
 

@@ -20,7 +20,7 @@ from durable.model.firing import CatchUp, Overlap, Policy
 from durable.model.names import check_name
 from durable.paging import check_limit, read_cursor
 from durable.parts import Parts
-from durable.request import Options, check_priority, check_queue_name, encode_tags, execution_of, key_of, queue_of
+from durable.request import Options, check_priority, check_queue_name, draft_of, encode_tags, key_of
 from durable.runtime.scheduler import ORPHANED_AFTER, newest_of, policy_of, tags_of
 from durable.scheduled import Schedule, SchedulePage, encoded_for, rule_of, schedule_from, schedules_page
 from durable.starting import Starting, check_refused, written_start
@@ -232,9 +232,8 @@ class Scheduling(Starting):
         definition = self._definition_for(parts, row)
         options = Options(queue=row["queue"], priority=row["priority"])
         data = parts.codec.decode(row["input"], definition.input_type)
-        turn = key_of(queue_of(definition, options), data, None, parts.queues)
-        new = execution_of(definition, row["input"], None, options, turn)
-        new.tags = tags_of(name, row["now"], row["tags"])
+        draft = replace(draft_of(definition, options), tags=tags_of(name, row["now"], row["tags"]))
+        new = draft.execution(row["input"], None, key_of(draft.queue, data, None, parts.queues))
         check_refused(new, await written_start(parts.write_start(new, parts.births)))
         parts.herald.ready(new.queue)
         return self.handle_of(shown_id(new.execution_id, None), new.execution_id, definition.output_type, True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Literal, TypeAlias, TypeVar
 from uuid import UUID
@@ -18,7 +20,7 @@ from durable.handle import Handle
 from durable.ids import execution_uuid, new_token, shown_id
 from durable.model.definition import Definition
 from durable.parts import Calls, Parts
-from durable.request import Options, encoded, execution_of, key_of, new_execution, queue_of
+from durable.request import Draft, Options, draft_of, encoded, key_of
 from durable.runtime.listener import READY, TIMER
 from durable.store.connection import Row
 from durable.store.executions import NewExecution, notify_in, start_in
@@ -27,6 +29,8 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 
 AT_ONCE = 250  # of many starts that are made in a turn of the loop: else the lanes wait for the next ones
+# What is settled is let go: rows that wait to be looked at cost the garbage collector more than all else that is done here.
+UNDER_WAY = 2_000
 
 OnConflict: TypeAlias = Literal["return", "error"]
 
@@ -66,9 +70,9 @@ class Starting(Calls):
         parts = self.parts()
         definition = self.definition_of(workflow)
         options = Options(queue, priority, delay, scheduled_at, tags, key)
-        new = new_execution(definition, data, id, options, parts.codec, parts.payload_bytes_max, parts.queues)
-        if parts.tracing is not None:
-            new.tags = parts.tracing.tagged(new.tags)
+        draft = _draft(parts, definition, options)
+        text = encoded(data, parts.codec, parts.payload_bytes_max, definition.input_type)
+        new = draft.execution(text, id, key_of(draft.queue, data, key, parts.queues))
         if connection is not None:
             row = await start_in(connection, new, parts.process)  # type: ignore[arg-type]
             if notify and row["created"]:
@@ -79,8 +83,10 @@ class Starting(Calls):
         elif self._begins_here(parts, definition, new, options):
             created = await self._begin_here(parts, definition, new, on_conflict)
         else:
-            write = parts.write_start(new, parts.births)
-            created = await self._started(parts, new, await written_start(write), on_conflict)
+            news = _News(parts, definition)
+            row = await written_start(parts.write_start(new, parts.births))
+            created = await self._started(parts, new, row, on_conflict, news)
+            news.tell()
         return self.handle_of(shown_id(new.execution_id, new.name), new.execution_id, definition.output_type, created)
 
     async def start_many(
@@ -109,48 +115,57 @@ class Starting(Calls):
         named = ids if ids is not None else [None] * len(data)
         options = Options(queue, priority, delay, scheduled_at, tags, key)
         # All is checked before anything is written. Then PostgreSQL works on the first ones while the next are made.
-        checked = self._checked(definition, data, named, options)
-        writes: list[asyncio.Future[Row | None]] = []
-        made: list[NewExecution] = []
-        for text, turn, id in checked:
-            new = execution_of(definition, text, id, options, turn)
-            if parts.tracing is not None:
-                new.tags = parts.tracing.tagged(new.tags)
-            made.append(new)
-            writes.append(parts.write_start(new, parts.births))
-            if len(writes) % AT_ONCE == 0:
-                await asyncio.sleep(0)
-        # Whatever one of them meets, what was started is told to the workers before it is raised here.
+        draft = _draft(parts, definition, options)
+        checked = self._checked(draft, data, named, key)
+        under_way: deque[tuple[NewExecution, asyncio.Future[Row | None]]] = deque()
         handles: list[Handle[Out]] = []
         errors: list[BaseException] = []
-        for new, write in zip(made, writes, strict=True):
-            try:
-                created = await self._started(parts, new, await written_start(write), on_conflict)
-            except asyncio.CancelledError:
-                for other in writes:
-                    other.cancel()
-                raise
-            except Exception as error:
-                errors.append(error)
-                continue
-            id_ = shown_id(new.execution_id, new.name)
-            handles.append(self.handle_of(id_, new.execution_id, definition.output_type, created))
+        news = _News(parts, definition)
+
+        async def settle(left: int) -> None:
+            while len(under_way) > left:
+                new, write = under_way.popleft()
+                if not write.done():
+                    news.tell()
+                try:
+                    created = await self._started(parts, new, await written_start(write), on_conflict, news)
+                except Exception as error:
+                    errors.append(error)
+                    continue
+                id = shown_id(new.execution_id, new.name)
+                handles.append(self.handle_of(id, new.execution_id, definition.output_type, created))
+
+        # Whatever one of them meets, what was started is told to the workers before it is raised here.
+        try:
+            for made, (text, turn, id) in enumerate(checked, 1):
+                new = draft.execution(text, id, turn)
+                under_way.append((new, parts.write_start(new, parts.births)))
+                if made % AT_ONCE == 0:
+                    await asyncio.sleep(0)
+                    await settle(UNDER_WAY)
+            await settle(0)
+        except asyncio.CancelledError:
+            for _, write in under_way:
+                write.cancel()
+            raise
+        finally:
+            news.tell()
         if errors:
             raise errors[0]
         return handles
 
     def _checked(
-        self, definition: Definition, data: Sequence[Any], ids: Sequence[str | None], options: Options
-    ) -> list[tuple[str, str | None, str | None]]:
+        self, draft: Draft, data: Sequence[Any], ids: Sequence[str | None], key: str | int | UUID | None
+    ) -> Iterable[tuple[str, str | None, str | None]]:
         """Of each of *data* its JSON text, its turn and its id, which can all be kept. Raises like `start`."""
         parts = self.parts()
-        queue = queue_of(definition, options)
         for id in ids:
             if id is not None:
                 execution_uuid(id)
-        texts = [encoded(item, parts.codec, parts.payload_bytes_max, definition.input_type) for item in data]
-        turns = [key_of(queue, item, options.key, parts.queues) for item in data]
-        return list(zip(texts, turns, ids, strict=True))
+        kind = draft.definition.input_type
+        texts = [encoded(item, parts.codec, parts.payload_bytes_max, kind) for item in data]
+        turns = [key_of(draft.queue, item, key, parts.queues) for item in data]
+        return zip(texts, turns, ids, strict=True)
 
     def _begins_here(self, parts: Parts, definition: Definition, new: NewExecution, options: Options) -> bool:
         """Whether the execution can be claimed with its birth and run here at once; then a slot is reserved for it."""
@@ -185,31 +200,28 @@ class Starting(Calls):
         write.add_done_callback(born)
         row = await written_start(asyncio.shield(write))
         check_refused(new, row)
+        news = _News(parts, definition)
         if row["claimed"]:
-            self._count(parts, new)
+            news.count = 1
+            news.tell()
             return True
         if row["created"]:  # in a queue that has got limits since we looked
             supervisor.queues_changed()
-            return await self._started(parts, new, row, on_conflict)
+            await self._started(parts, new, row, on_conflict, news)
+            news.tell()
+            return True
         created = await self._recognised(parts, new, row, on_conflict)
         if created:  # by a first try whose reply was lost: the claim that it made is nobody's here
             await supervisor.release_stray(new.execution_id, token)
         return created
 
-    async def _started(self, parts: Parts, new: NewExecution, row: Row, on_conflict: OnConflict) -> bool:
-        """Settle a start that was written: tell the workers of a new execution, and the caller of an old one."""
+    async def _started(self, parts: Parts, new: NewExecution, row: Row, on_conflict: OnConflict, news: _News) -> bool:
+        """Settle a start that was written: it is news of a new execution, or an old one, and the caller is told so."""
         check_refused(new, row)
         created = bool(row["created"]) or await self._recognised(parts, new, row, on_conflict)
         if created:
-            self._count(parts, new)
-            if row["due_in"] is None:
-                parts.herald.ready(new.queue)
-            else:
-                parts.herald.later(row["due_in"])
+            news.add(new.queue, row["due_in"])
         return created
-
-    def _count(self, parts: Parts, new: NewExecution) -> None:
-        parts.meter.count("durable_executions_started_total", (("workflow", new.workflow),))
 
     async def _recognised(self, parts: Parts, new: NewExecution, row: Row, on_conflict: OnConflict) -> bool:
         """Whether an execution that was found to exist is this very start's: it was committed, by somebody or by our own
@@ -233,6 +245,44 @@ class Starting(Calls):
         return False
 
 
+def _draft(parts: Parts, definition: Definition, options: Options) -> Draft:
+    draft = draft_of(definition, options)
+    return draft if parts.tracing is None else replace(draft, tags=parts.tracing.tagged(draft.tags))
+
+
+class _News:
+    """What the starts of one call have brought: counted, and told to the workers once for many."""
+
+    __slots__ = ("_definition", "_parts", "_queue", "_soonest", "count")
+
+    def __init__(self, parts: Parts, definition: Definition) -> None:
+        self._parts = parts
+        self._definition = definition
+        self._queue: str | None = None
+        self._soonest: float | None = None
+        self.count = 0
+
+    def add(self, queue: str, due_in: float | None) -> None:
+        """One was started, and is ready in *queue*, or due in so many seconds."""
+        self.count += 1
+        if due_in is None:
+            self._queue = queue
+        elif self._soonest is None or due_in < self._soonest:
+            self._soonest = due_in
+
+    def tell(self) -> None:
+        """Tell what has come since the last time."""
+        if self.count:
+            self._parts.meter.count(
+                "durable_executions_started_total", (("workflow", self._definition.name),), self.count
+            )
+        if self._queue is not None:
+            self._parts.herald.ready(self._queue)
+        if self._soonest is not None:
+            self._parts.herald.later(self._soonest)
+        self.count, self._queue, self._soonest = 0, None, None
+
+
 async def written_start(write: asyncio.Future[Row | None]) -> Row:
     """The answer of a start. Raises `EncodeError`."""
     try:
@@ -245,7 +295,10 @@ async def written_start(write: asyncio.Future[Row | None]) -> Row:
 
 def check_refused(new: NewExecution, row: Row) -> None:
     """Raise `QueueFull` or `UsageError`, if the queue has refused a start."""
-    match row["refused"]:
+    refused = row["refused"]
+    if refused is None:
+        return
+    match refused:
         case "full":
             raise QueueFull(f"queue {new.queue!r} is full: its max_depth is reached. Try again later, or raise it.")
         case "key":

@@ -128,7 +128,7 @@ def births(owner: UUID) -> Births:
     """Make them once and keep them: writes are combined by kind."""
     query = load("execution/start")
     generated = Kind(query, owner, False, lane="any")
-    plain = generated.plain(load("execution/start_plain"), (owner,), otherwise=True)
+    plain = generated.plain(load("execution/start_plain"), (owner,), otherwise=True, lone=load("execution/start_lone"))
     return Births(plain, generated, Kind(query, owner, True, lane="apart"))
 
 

@@ -39,29 +39,40 @@ class Kind:
     """One kind of write: its statement, and the arguments after the arrays that are the same for every row.
 
     Writes are combined by kind, so make one and keep it. *lane* says where they go: ``"own"``, the lane of their execution;
-    ``"any"``, the lanes in turn, for what nothing of its execution can precede; ``"apart"``, a lane that does not hold up
-    the others, for what may have to wait for somebody else's transaction.
+    ``"any"``, the first if it is idle, else the lanes in turn, for what nothing of its execution can precede; ``"apart"``, a
+    lane that does not hold up the others, for what may have to wait for somebody else's transaction.
     """
 
-    __slots__ = ("constants", "lane", "otherwise", "places", "query")
+    __slots__ = ("constants", "lane", "lone", "otherwise", "places", "query")
 
     def __init__(self, query: Query, *constants: Any, lane: Literal["own", "any", "apart"] = "own") -> None:
         self.query = query
         self.constants = constants
         self.lane: Literal["own", "any", "apart"] = lane
+        self.lone: Query | None = None
         self.places: tuple[int, ...] | None = None
         self.otherwise: Kind | None = None
 
-    def plain(self, query: Query, constants: tuple[Any, ...], *, otherwise: bool = False) -> Kind:
+    def plain(
+        self, query: Query, constants: tuple[Any, ...], *, otherwise: bool = False, lone: Query | None = None
+    ) -> Kind:
         """The same for rows that are in no way special: *query* takes those of the columns, by their names, in which they
-        differ. *otherwise*: what it does not answer is written by this kind."""
+        differ. *otherwise*: what it does not answer is written by this kind. *lone* is *query* for a single row: it takes the
+        values in place of the arrays."""
         names = [name for name, _ in self.query.parameters]
         plain = Kind(query, *constants, lane=self.lane)
         plain.places = tuple(
             names.index(name) for name, _ in query.parameters[: len(query.parameters) - len(constants)]
         )
         plain.otherwise = self if otherwise else None
+        plain.lone = lone
         return plain
+
+    def sent(self, rows: list[tuple[Any, ...]]) -> tuple[Any, ...]:
+        """What writes *rows*: a statement, and its arguments."""
+        if self.lone is not None and self.places is not None and len(rows) == 1:
+            return (self.lone, *[rows[0][place] for place in self.places], *self.constants)
+        return (self.query, *columns(self.query, rows, self.places), *self.constants)
 
 
 class Write:
@@ -126,7 +137,7 @@ class GroupCommit:
         self._lanes = [_Lane(dsn, f"writer {number + 1}") for number in range(lanes)]
         self._apart = _Lane(dsn, "writer apart", {"lock_timeout": LOCK_WAIT})
         self._tasks: list[asyncio.Task[None]] = []
-        self._turns = itertools.count()
+        self._turns = itertools.cycle(self._lanes)
         self._loop = asyncio.get_running_loop()
 
     async def __aenter__(self) -> GroupCommit:
@@ -169,10 +180,13 @@ class GroupCommit:
         if kind.lane == "apart":
             lane = self._apart
         else:
-            # Starts that were flushed together are ready, and claimed, together: were they all of one lane, the others would
-            # have nothing to do.
-            choice = hash((execution_id, strand)) if kind.lane == "own" else next(self._turns)
-            lane = self._lanes[choice % len(self._lanes)]
+            lane = self._lanes[0]
+            if kind.lane == "own":
+                lane = self._lanes[hash((execution_id, strand)) % len(self._lanes)]
+            elif not lane.idle:
+                # Starts that were flushed together are ready, and claimed, together: were they all of one lane, the others
+                # would have nothing to do. One after the other they are of one, whose backend has everything at hand.
+                lane = next(self._turns)
         write = Write(execution_id, row, size, self._loop.create_future())
         lane.add(kind, write)
         return write
@@ -187,6 +201,7 @@ class _Lane:
         self._filled = asyncio.Event()
         self._closing = False
         self._loop = asyncio.get_running_loop()
+        self.idle = True
         self.rows = self.flushes = 0
 
     def add(self, kind: Kind, write: Write) -> None:
@@ -195,6 +210,7 @@ class _Lane:
         waiting = self._waiting.get(kind)
         if waiting is None:
             self._waiting[kind] = [write]
+            self.idle = False
             self._filled.set()
         else:
             waiting.append(write)
@@ -219,6 +235,7 @@ class _Lane:
                 while self._waiting:
                     kind = next(iter(self._waiting))
                     await self._flush(kind, self._take(kind))
+                self.idle = True
                 if self._closing and not self._blocked:
                     return
         finally:
@@ -241,9 +258,7 @@ class _Lane:
         try:
             while writes:
                 try:
-                    rows = await self._link.fetch(
-                        kind.query, *columns(kind.query, [w.row for w in writes], kind.places), *kind.constants
-                    )
+                    rows = await self._link.fetch(*kind.sent([w.row for w in writes]))
                 except asyncpg.LockNotAvailableError:
                     if not await self._divide(kind, writes):
                         self._set_aside(kind, writes)

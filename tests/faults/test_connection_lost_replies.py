@@ -99,7 +99,7 @@ def all_once(bodies: Bodies) -> bool:
 
 @cuts
 async def test_a_start_claimed_at_birth_runs_once(proxy: Proxy, worker: Durable, bodies: Bodies, cut: Cut) -> None:
-    fault = cut(proxy, "execution/start_plain")
+    fault = cut(proxy, "execution/start_lone")
     handle = await worker.start(three, {})
     assert handle.created
     assert await handle.result(GUARD) == THREE

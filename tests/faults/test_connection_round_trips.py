@@ -75,7 +75,7 @@ async def test_a_lone_execution_costs_its_start_and_one_statement_a_step(proxy: 
     assert await handle.result(GUARD) == THREE
     counted = names(proxy)
     assert without_housekeeping(counted) == {
-        "execution/start_plain": 1,
+        "execution/start_lone": 1,
         "journal/record_plain": 2,
         "execution/finish_plain": 1,
     }
@@ -87,7 +87,7 @@ async def test_a_lone_execution_of_one_step_costs_two_statements(proxy: Proxy, w
     proxy.reset()
     handle = await worker.start(single, {})
     assert await handle.result(GUARD) == {"only": 1}
-    assert without_housekeeping(names(proxy)) == {"execution/start_plain": 1, "execution/finish_plain": 1}
+    assert without_housekeeping(names(proxy)) == {"execution/start_lone": 1, "execution/finish_plain": 1}
 
 
 async def test_an_execution_started_elsewhere_costs_one_claim_and_one_question_for_its_result(

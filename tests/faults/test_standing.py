@@ -267,7 +267,7 @@ async def test_a_claim_at_birth_whose_reply_comes_after_a_lapse_is_not_used(
 ) -> None:
     async with engine(proxy.dsn, lease=LEASE) as worker:
         await settled(worker)
-        reply = proxy.hold_reply(statement("execution/start_plain"))
+        reply = proxy.hold_reply(statement("execution/start_lone"))
         starting = asyncio.create_task(worker.start(gated, {}))
         await reply
         async with lapse(worker, proxy, direct):
@@ -287,7 +287,7 @@ async def test_a_claim_at_birth_that_another_has_taken_over_is_not_used(
 ) -> None:
     async with engine(proxy.dsn, lease=LEASE) as worker, engine(database, lease=LEASE) as heir:
         await settled(worker)
-        reply = proxy.hold_reply(statement("execution/start_plain"))
+        reply = proxy.hold_reply(statement("execution/start_lone"))
         starting = asyncio.create_task(worker.start(gated, {}))
         await reply
         async with lapse(worker, proxy, direct):

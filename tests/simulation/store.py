@@ -523,6 +523,12 @@ def _(s: Store, *arguments: Any) -> list[Any]:
     return found
 
 
+@statement("execution/start_lone")
+def _(s: Store, *arguments: Any) -> list[Any]:
+    *values, owner = arguments
+    return STATEMENTS["execution/start_plain"](s, *([value] for value in values), owner)
+
+
 @statement("execution/existing")
 def _(s: Store, execution_id: UUID) -> list[Any]:
     e = s.tables.executions.get(execution_id)

@@ -12,7 +12,7 @@ from tests.simulation.sabotage import PLANTS
 
 SEEDS = 250  # in each part
 # From which seed on a planted fault is looked for, where few seeds show it. To look at all takes long.
-SHOWN_FROM = {"no fence": 1_600, "a lapse that nobody sees": 460}
+SHOWN_FROM = {"no fence": 900, "a lapse that nobody sees": 460}
 
 
 def simulate(*arguments: str, limit: float) -> subprocess.CompletedProcess[str]:

@@ -14,7 +14,7 @@ from uuid import UUID
 from durable.ids import new_id, new_token
 from durable.model.status import Change, stored_sources
 from durable.store import claims
-from durable.store.connection import Connection, Row, columns, connect
+from durable.store.connection import Connection, Row, connect
 from durable.store.executions import NewExecution, births
 from durable.store.group_commit import Kind
 from durable.store.messages import ANSWERING, DELIVERING, EMITTING
@@ -55,7 +55,8 @@ async def run(connection: Connection, name: str, *arguments: object) -> list[Row
 
 async def send(connection: Connection, kind: Kind, *rows: tuple[Any, ...]) -> list[Row]:
     """Write rows of one kind, as a flush does."""
-    return await connection.fetch(kind.query.sql, *columns(kind.query, rows, kind.places), *kind.constants)
+    query, *arguments = kind.sent(list(rows))
+    return await connection.fetch(query.sql, *arguments)
 
 
 class Worker:

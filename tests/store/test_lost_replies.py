@@ -48,7 +48,7 @@ class World:
     async def write(self, cut: Cut, kind: Kind, *given: tuple[Any, ...]) -> list[Any]:
         """Write by the group commit, in one flush that is cut, all rows in the order of their ids."""
         async with GroupCommit(self.proxy.dsn, lanes=1) as commit:
-            fault = cut(self.proxy, kind.query.sql)
+            fault = cut(self.proxy, kind.sent(list(given))[0].sql)
             answers = await asyncio.gather(*(commit.write(kind, row[0], row) for row in given))
             assert fault.struck == 1
             return answers
@@ -86,6 +86,15 @@ async def test_a_plain_start_is_stored_once_and_stays_created(world: World, cut:
     answers = await world.write(cut, world.worker.start_plain, ready.row(), born.row())
     assert [(answer["created"], answer["claimed"]) for answer in answers] == [(True, False), (True, True)]
     assert [await world.places(new.execution_id) for new in (ready, born)] == [["ready"], ["claim"]]
+
+
+@cuts
+async def test_a_lone_plain_start_is_stored_once_and_stays_created(world: World, cut: Cut) -> None:
+    born = rows.new(token=new_token())
+    born.operation = born.execution_id
+    (answer,) = await world.write(cut, world.worker.start_plain, born.row())
+    assert (answer["created"], answer["claimed"]) == (True, True)
+    assert await world.places(born.execution_id) == ["claim"]
 
 
 @cuts

@@ -61,15 +61,20 @@ def ids(plain: PlainTake) -> list[UUID]:
 # --- Starts ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("alone", [True, False], ids=["alone", "with another"])
 @pytest.mark.parametrize("name", ["global_concurrency", "rate", "keys"])
 async def test_what_is_started_plainly_in_a_queue_with_limits_is_not_claimed_with_its_birth(
-    database: str, store: Connection, name: str
+    database: str, store: Connection, name: str, alone: bool
 ) -> None:
     await limit(store, name)
     worker = await Worker().register(store)
-    new = plainly_new(token=new_token())
+    new, other = plainly_new(token=new_token()), plainly_new()
+    other.queue = "other"
     async with GroupCommit(database, lanes=1) as commit:
-        answer = await commit.write(worker.start_plain, new.execution_id, new.row())
+        flush = [new] if alone else [new, other]
+        answer, *_ = await asyncio.gather(
+            *(commit.write(worker.start_plain, each.execution_id, each.row()) for each in flush)
+        )
     assert answer is not None
     assert not answer["claimed"]
     if name == "keys":
@@ -105,18 +110,19 @@ async def test_of_starts_in_one_flush_those_that_are_plain_are_made_at_once(data
 
 async def test_a_plain_start_is_stored_as_the_whole_one_stores_it(store: Connection) -> None:
     worker = await Worker().register(store)
-    whole, plain = plainly_new(), plainly_new()
-    for new in (whole, plain):
+    whole, alone, first, second = (plainly_new() for _ in range(4))
+    for new in (whole, alone, first, second):
         new.tags, new.timeout, new.priority = '{"a": 1}', 60.0, 5
     await rows.send(store, worker.start, whole.row())
-    await rows.send(store, worker.start_plain, plain.row())
+    await rows.send(store, worker.start_plain, alone.row())
+    await rows.send(store, worker.start_plain, first.row(), second.row())
     apart = ["execution_id", "started_by", "created_at", "due_at", "deadline_at", "ready_at", "rank"]
     for table in ("execution", "ready"):
         found = await store.fetch(f"select to_jsonb(t) - $1::text[] as t from durable.{table} t", apart)
-        assert len(found) == 2
-        assert found[0] == found[1]
+        assert len(found) == 4
+        assert found == found[:1] * 4
     due = await store.fetch("select extract(epoch from deadline_at - due_at)::int as n from durable.execution")
-    assert [row["n"] for row in due] == [60, 60]
+    assert [row["n"] for row in due] == [60] * 4
 
 
 # --- Claims ----------------------------------------------------------------------------------------------------------

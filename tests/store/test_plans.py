@@ -58,6 +58,10 @@ def started_plainly(past: Past) -> tuple[object, ...]:
     return (*[columns[place] for place in kind.places or ()], past.worker.id)
 
 
+def started_alone(past: Past) -> tuple[object, ...]:
+    return past.worker.start_plain.sent([rows.new().row()])[1:]
+
+
 def claims(past: Past) -> tuple[object, ...]:
     return [id for id, _ in past.claims[:BATCH]], [token for _, token in past.claims[:BATCH]]
 
@@ -65,6 +69,7 @@ def claims(past: Past) -> tuple[object, ...]:
 WORKER: dict[str, Arguments] = {
     "execution/start": started,
     "execution/start_plain": started_plainly,
+    "execution/start_lone": started_alone,
     "claim/take_plain": lambda past: (past.worker.id, new_token(), [QUEUE, "other"], [BATCH, BATCH], [SHAPE, 99], True),
     "claim/take": lambda past: (
         past.worker.id,
