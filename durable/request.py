@@ -33,11 +33,6 @@ class Options:
     tags: Mapping[str, Any] | None = None
     key: str | int | UUID | None = None
 
-    @property
-    def put_off(self) -> bool:
-        """Whether the beginning lies later."""
-        return self.delay is not None or self.scheduled_at is not None
-
 
 @dataclass(frozen=True, slots=True)
 class Draft:
@@ -50,6 +45,11 @@ class Draft:
     scheduled_at: datetime | None
     delay: float | None
     timeout: float | None
+
+    @property
+    def put_off(self) -> bool:
+        """Whether they begin later."""
+        return self.delay is not None or self.scheduled_at is not None
 
     def execution(self, text: str, id: str | None, turn: str | None) -> NewExecution:
         """The row of one that is to be started, of JSON *text*, when it is known whose *turn* it takes in its queue. Raises

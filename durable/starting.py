@@ -31,6 +31,9 @@ Out = TypeVar("Out")
 AT_ONCE = 250  # of many starts that are made in a turn of the loop: else the lanes wait for the next ones
 # What is settled is let go: rows that wait to be looked at cost the garbage collector more than all else that is done here.
 UNDER_WAY = 2_000
+PATIENCE = (
+    0.1  # seconds for which the oldest of them is waited for: it may be held up by somebody's transaction, and it alone
+)
 
 OnConflict: TypeAlias = Literal["return", "error"]
 
@@ -80,10 +83,10 @@ class Starting(Calls):
                 await notify_in(connection, READY, message)  # type: ignore[arg-type]
             check_refused(new, row)
             created = bool(row["created"]) or self._existing(new, row["existing_workflow"], on_conflict)
-        elif self._begins_here(parts, definition, new, options):
-            created = await self._begin_here(parts, definition, new, on_conflict)
+        elif self._begins_here(parts, draft):
+            created = await self._begin_here(parts, draft, new, on_conflict)
         else:
-            news = _News(parts, definition)
+            news = _News(parts, draft)
             row = await written_start(parts.write_start(new, parts.births))
             created = await self._started(parts, new, row, on_conflict, news)
             news.tell()
@@ -119,21 +122,27 @@ class Starting(Calls):
         checked = self._checked(draft, data, named, key)
         under_way: deque[tuple[NewExecution, asyncio.Future[Row | None]]] = deque()
         handles: list[Handle[Out]] = []
-        errors: list[BaseException] = []
-        news = _News(parts, definition)
+        first_error: Exception | None = None
+        news = _News(parts, draft)
 
-        async def settle(left: int) -> None:
+        async def settle(left: int, patience: float | None) -> None:
+            nonlocal first_error
             while len(under_way) > left:
-                new, write = under_way.popleft()
+                new, write = under_way[0]
                 if not write.done():
                     news.tell()
+                    await asyncio.wait((write,), timeout=patience)
+                    if not write.done():
+                        return
+                under_way.popleft()
                 try:
                     created = await self._started(parts, new, await written_start(write), on_conflict, news)
                 except Exception as error:
-                    errors.append(error)
+                    first_error = first_error or error
                     continue
                 id = shown_id(new.execution_id, new.name)
                 handles.append(self.handle_of(id, new.execution_id, definition.output_type, created))
+            news.tell()
 
         # Whatever one of them meets, what was started is told to the workers before it is raised here.
         try:
@@ -142,16 +151,15 @@ class Starting(Calls):
                 under_way.append((new, parts.write_start(new, parts.births)))
                 if made % AT_ONCE == 0:
                     await asyncio.sleep(0)
-                    await settle(UNDER_WAY)
-            await settle(0)
-        except asyncio.CancelledError:
+                    await settle(UNDER_WAY, PATIENCE)
+            await settle(0, None)
+        except BaseException:
             for _, write in under_way:
                 write.cancel()
+            news.hint()
             raise
-        finally:
-            news.tell()
-        if errors:
-            raise errors[0]
+        if first_error is not None:
+            raise first_error
         return handles
 
     def _checked(
@@ -167,13 +175,15 @@ class Starting(Calls):
         turns = [key_of(draft.queue, item, key, parts.queues) for item in data]
         return zip(texts, turns, ids, strict=True)
 
-    def _begins_here(self, parts: Parts, definition: Definition, new: NewExecution, options: Options) -> bool:
+    def _begins_here(self, parts: Parts, draft: Draft) -> bool:
         """Whether the execution can be claimed with its birth and run here at once; then a slot is reserved for it."""
-        return parts.supervisor is not None and not options.put_off and parts.supervisor.reserve(definition, new.queue)
+        return (
+            parts.supervisor is not None
+            and not draft.put_off
+            and parts.supervisor.reserve(draft.definition, draft.queue)
+        )
 
-    async def _begin_here(
-        self, parts: Parts, definition: Definition, new: NewExecution, on_conflict: OnConflict
-    ) -> bool:
+    async def _begin_here(self, parts: Parts, draft: Draft, new: NewExecution, on_conflict: OnConflict) -> bool:
         supervisor = parts.supervisor
         assert supervisor is not None
         token = new.token = new_token()
@@ -190,7 +200,7 @@ class Starting(Calls):
                 return
             subject = Subject(
                 shown_id(new.execution_id, new.name),
-                definition.name,
+                new.workflow,
                 new.input,
                 History(),
                 json.loads(new.tags) if new.tags else {},
@@ -200,10 +210,9 @@ class Starting(Calls):
         write.add_done_callback(born)
         row = await written_start(asyncio.shield(write))
         check_refused(new, row)
-        news = _News(parts, definition)
+        news = _News(parts, draft)
         if row["claimed"]:
-            news.count = 1
-            news.tell()
+            news.count()
             return True
         if row["created"]:  # in a queue that has got limits since we looked
             supervisor.queues_changed()
@@ -220,7 +229,7 @@ class Starting(Calls):
         check_refused(new, row)
         created = bool(row["created"]) or await self._recognised(parts, new, row, on_conflict)
         if created:
-            news.add(new.queue, row["due_in"])
+            news.add(row["due_in"])
         return created
 
     async def _recognised(self, parts: Parts, new: NewExecution, row: Row, on_conflict: OnConflict) -> bool:
@@ -253,34 +262,46 @@ def _draft(parts: Parts, definition: Definition, options: Options) -> Draft:
 class _News:
     """What the starts of one call have brought: counted, and told to the workers once for many."""
 
-    __slots__ = ("_definition", "_parts", "_queue", "_soonest", "count")
+    __slots__ = ("_created", "_draft", "_parts", "_ready", "_soonest")
 
-    def __init__(self, parts: Parts, definition: Definition) -> None:
+    def __init__(self, parts: Parts, draft: Draft) -> None:
         self._parts = parts
-        self._definition = definition
-        self._queue: str | None = None
+        self._draft = draft
+        self._created = 0
+        self._ready = False
         self._soonest: float | None = None
-        self.count = 0
 
-    def add(self, queue: str, due_in: float | None) -> None:
-        """One was started, and is ready in *queue*, or due in so many seconds."""
-        self.count += 1
+    def add(self, due_in: float | None) -> None:
+        """One was started, and is ready, or due in so many seconds."""
+        self._created += 1
         if due_in is None:
-            self._queue = queue
+            self._ready = True
         elif self._soonest is None or due_in < self._soonest:
             self._soonest = due_in
 
     def tell(self) -> None:
         """Tell what has come since the last time."""
-        if self.count:
-            self._parts.meter.count(
-                "durable_executions_started_total", (("workflow", self._definition.name),), self.count
-            )
-        if self._queue is not None:
-            self._parts.herald.ready(self._queue)
+        if self._created:
+            self.count(self._created)
+        if self._ready:
+            self._parts.herald.ready(self._draft.queue)
         if self._soonest is not None:
             self._parts.herald.later(self._soonest)
-        self.count, self._queue, self._soonest = 0, None, None
+        self._created, self._ready, self._soonest = 0, False, None
+
+    def hint(self) -> None:
+        """The same, and that there may be more: what was written and will not be looked at."""
+        if self._draft.put_off:
+            self._soonest = 0.0
+        else:
+            self._ready = True
+        self.tell()
+
+    def count(self, created: int = 1) -> None:
+        """So many were started."""
+        self._parts.meter.count(
+            "durable_executions_started_total", (("workflow", self._draft.definition.name),), created
+        )
 
 
 async def written_start(write: asyncio.Future[Row | None]) -> Row:

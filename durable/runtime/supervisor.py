@@ -64,7 +64,7 @@ EARLY_MAX = 10_000  # hints kept about executions that may be being claimed
 SIGN_OFF_SECONDS = 2.0
 CANCEL_SECONDS = 5.0  # how long a cancelled step may take to end before a drain gives up on it
 OUR_FAULT_DELAY = 60.0  # seconds until an execution that met a fault of ours is tried again
-POLL_HEALTHY = 15.0  # seconds between looks when notifications arrive
+POLL_HEALTHY = 20.0  # seconds between looks when notifications arrive
 POLL_DEAF = 1.0  # when they do not
 
 

@@ -39,7 +39,7 @@ class Kind:
     """One kind of write: its statement, and the arguments after the arrays that are the same for every row.
 
     Writes are combined by kind, so make one and keep it. *lane* says where they go: ``"own"``, the lane of their execution;
-    ``"any"``, the first if it is idle, else the lanes in turn, for what nothing of its execution can precede; ``"apart"``, a
+    ``"any"``, the first that is idle, else the lanes in turn, for what nothing of its execution can precede; ``"apart"``, a
     lane that does not hold up the others, for what may have to wait for somebody else's transaction.
     """
 
@@ -65,14 +65,16 @@ class Kind:
             names.index(name) for name, _ in query.parameters[: len(query.parameters) - len(constants)]
         )
         plain.otherwise = self if otherwise else None
+        if lone is not None and [name for name, _ in lone.parameters] != [name for name, _ in query.parameters]:
+            raise InternalError(f"{lone.name} does not take what {query.name} takes, in that order.")
         plain.lone = lone
         return plain
 
-    def sent(self, rows: list[tuple[Any, ...]]) -> tuple[Any, ...]:
-        """What writes *rows*: a statement, and its arguments."""
+    def statement(self, rows: Sequence[tuple[Any, ...]]) -> tuple[Query, list[Any]]:
+        """What writes *rows*, and its arguments."""
         if self.lone is not None and self.places is not None and len(rows) == 1:
-            return (self.lone, *[rows[0][place] for place in self.places], *self.constants)
-        return (self.query, *columns(self.query, rows, self.places), *self.constants)
+            return self.lone, [*(rows[0][place] for place in self.places), *self.constants]
+        return self.query, [*columns(self.query, rows, self.places), *self.constants]
 
 
 class Write:
@@ -180,13 +182,16 @@ class GroupCommit:
         if kind.lane == "apart":
             lane = self._apart
         else:
-            lane = self._lanes[0]
+            # Starts that were flushed together are ready, and claimed, together: were they all of one lane, the others would
+            # have nothing to do. One after the other they are of the first, whose backend then has everything at hand.
             if kind.lane == "own":
                 lane = self._lanes[hash((execution_id, strand)) % len(self._lanes)]
-            elif not lane.idle:
-                # Starts that were flushed together are ready, and claimed, together: were they all of one lane, the others
-                # would have nothing to do. One after the other they are of one, whose backend has everything at hand.
-                lane = next(self._turns)
+            else:
+                for lane in self._lanes:
+                    if lane.idle:
+                        break
+                else:
+                    lane = next(self._turns)
         write = Write(execution_id, row, size, self._loop.create_future())
         lane.add(kind, write)
         return write
@@ -255,10 +260,12 @@ class _Lane:
         # Ascending ids: two flushes that lock the same rows lock them in the same order.
         writes.sort(key=_ORDER)
         attempt = 0
+        query = kind.query
         try:
             while writes:
+                query, arguments = kind.statement([write.row for write in writes])
                 try:
-                    rows = await self._link.fetch(*kind.sent([w.row for w in writes]))
+                    rows = await self._link.fetch(query, *arguments)
                 except asyncpg.LockNotAvailableError:
                     if not await self._divide(kind, writes):
                         self._set_aside(kind, writes)
@@ -279,7 +286,7 @@ class _Lane:
             self._waiting.setdefault(kind, []).extend(writes)  # `abandon` answers them
             raise
         except Exception as error:
-            await self._refused(kind, writes, error)
+            await self._refused(kind, query, writes, error)
 
     def _set_aside(self, kind: Kind, writes: list[Write]) -> None:
         """They wait for somebody's transaction. Were they sent again with the rest, those behind them in the order of ids would
@@ -294,14 +301,14 @@ class _Lane:
         self._blocked.clear()
         self._filled.set()
 
-    async def _refused(self, kind: Kind, writes: list[Write], error: Exception) -> None:
+    async def _refused(self, kind: Kind, query: Query, writes: list[Write], error: Exception) -> None:
         """The statement as a whole was refused. Find whose rows are to blame, an execution being the unit."""
         blamed = isinstance(error, REFUSED)
         if blamed and await self._divide(kind, writes):
             return
         if not blamed:
-            log.error("%s failed: %s", kind.query.name, error, exc_info=error)
-            reason, error = error, InternalError(f"{kind.query.name} failed: {error}")
+            log.error("%s failed: %s", query.name, error, exc_info=error)
+            reason, error = error, InternalError(f"{query.name} failed: {error}")
             error.__cause__ = reason
         for write in writes:
             write.fail(error)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
+import asyncpg
 import pytest
 
-from durable import IdConflict
+from durable import Durable, IdConflict, starting
 from tests.faults import in_process
 from tests.faults.in_process import GUARD, THREE, Bodies, engine, settled, single, three
 
@@ -52,6 +54,53 @@ async def test_one_id_twice_in_one_call_starts_once(database: str, bodies: Bodie
         assert sorted(handle.created for handle in handles) == [False, True, True]
         assert await asyncio.gather(*(handle.result(GUARD) for handle in handles)) == [THREE] * 3
     assert set(bodies.runs().values()) == {1}
+
+
+@pytest.fixture
+async def held(database: str, bodies: Bodies) -> AsyncIterator[tuple[Durable, asyncpg.Connection[asyncpg.Record]]]:
+    """A client, and a connection in whose transaction the id "held" is started."""
+    async with engine(database, worker=False) as client:
+        connection = await asyncpg.connect(database)
+        await connection.execute("begin")
+        await client.start(three, {}, id="held", connection=connection)
+        yield client, connection
+        await connection.close()
+
+
+async def exist(client: Durable, count: int) -> None:
+    async def there() -> bool:
+        return len((await client.list_executions(limit=count)).items) == count
+
+    await in_process.until(there)
+
+
+async def test_an_id_in_an_open_transaction_holds_up_none_of_the_others_that_are_started_with_it(
+    held: tuple[Durable, asyncpg.Connection[asyncpg.Record]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, connection = held
+    monkeypatch.setattr(starting, "AT_ONCE", 10)
+    monkeypatch.setattr(starting, "UNDER_WAY", 20)
+    monkeypatch.setattr(starting, "PATIENCE", 0.01)
+    ids = ["held", *(f"order-{n}" for n in range(100))]
+    many = asyncio.create_task(client.start_many(three, [{}] * 101, ids=ids))
+    await exist(client, 100)
+    assert not many.done()
+    await connection.execute("commit")
+    assert [(handle.id, handle.created) for handle in await many] == [(id, id != "held") for id in ids]
+
+
+async def test_workers_hear_of_what_was_started_by_a_call_that_was_cancelled(
+    held: tuple[Durable, asyncpg.Connection[asyncpg.Record]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, _ = held
+    told: list[str] = []
+    monkeypatch.setattr(client.parts().herald, "ready", told.append)
+    many = asyncio.create_task(client.start_many(three, [{}] * 6, ids=["held", *map(str, range(5))]))
+    await exist(client, 5)
+    many.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await many
+    assert told == ["default"]
 
 
 async def test_an_id_of_another_workflow_is_a_conflict_for_whoever_came_second(database: str, bodies: Bodies) -> None:

@@ -55,7 +55,7 @@ async def run(connection: Connection, name: str, *arguments: object) -> list[Row
 
 async def send(connection: Connection, kind: Kind, *rows: tuple[Any, ...]) -> list[Row]:
     """Write rows of one kind, as a flush does."""
-    query, *arguments = kind.sent(list(rows))
+    query, arguments = kind.statement(rows)
     return await connection.fetch(query.sql, *arguments)
 
 

@@ -149,6 +149,28 @@ async def test_what_arrives_during_a_flush_goes_with_the_next(database: str, dir
         assert proxy.count(lambda sql: sql == worker.start.query.sql) == 2
 
 
+async def test_starts_one_after_the_other_keep_to_one_connection(database: str, direct: Connection) -> None:
+    worker = await Worker().register(direct)
+    async with GroupCommit(database, lanes=2) as commit:
+        for new in [rows.new() for _ in range(6)]:
+            assert await commit.write(worker.start, new.execution_id, new.row())
+        assert [lane.flushes for lane in commit._lanes] == [6, 0]
+
+
+async def test_a_start_waits_for_no_other_while_a_connection_is_idle(database: str, direct: Connection) -> None:
+    worker = await Worker().register(direct)
+    async with Proxy(database) as proxy, GroupCommit(proxy.dsn, lanes=2) as commit:
+        first, *others = [rows.new() for _ in range(5)]
+        held = proxy.hold(lambda sql: sql == worker.start.query.sql)
+        write = commit.write(worker.start, first.execution_id, first.row())
+        await held
+        for new in others:
+            assert (await asyncio.wait_for(commit.write(worker.start, new.execution_id, new.row()), 30))["created"]
+        assert not write.done()
+        held.release()
+        assert (await write)["created"]
+
+
 async def test_a_flush_is_bounded_in_rows_and_in_bytes(
     database: str, direct: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:

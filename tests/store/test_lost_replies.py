@@ -48,7 +48,7 @@ class World:
     async def write(self, cut: Cut, kind: Kind, *given: tuple[Any, ...]) -> list[Any]:
         """Write by the group commit, in one flush that is cut, all rows in the order of their ids."""
         async with GroupCommit(self.proxy.dsn, lanes=1) as commit:
-            fault = cut(self.proxy, kind.sent(list(given))[0].sql)
+            fault = cut(self.proxy, kind.statement(given)[0].sql)
             answers = await asyncio.gather(*(commit.write(kind, row[0], row) for row in given))
             assert fault.struck == 1
             return answers
@@ -95,6 +95,24 @@ async def test_a_lone_plain_start_is_stored_once_and_stays_created(world: World,
     (answer,) = await world.write(cut, world.worker.start_plain, born.row())
     assert (answer["created"], answer["claimed"]) == (True, True)
     assert await world.places(born.execution_id) == ["claim"]
+
+
+async def test_a_flush_that_is_sent_again_with_fewer_rows_finds_what_it_has_stored(world: World) -> None:
+    given_up, kept = rows.new(), rows.new(token=new_token())
+    for new in (given_up, kept):
+        new.operation = new.execution_id
+    kind = world.worker.start_plain
+    async with GroupCommit(world.proxy.dsn, lanes=1) as commit:
+        fault = world.proxy.cut_after_commit(lambda sql: sql == kind.query.sql)
+        writes = [commit.write(kind, new.execution_id, new.row()) for new in (given_up, kept)]
+        writes[0].cancel()  # the first time it is sent all the same
+        answer = await writes[1]
+        assert fault.struck == 1
+        assert kind.lone is not None
+        assert world.proxy.count(lambda sql: kind.lone is not None and sql == kind.lone.sql) == 1
+    assert answer is not None
+    assert (answer["created"], answer["claimed"]) == (True, True)
+    assert [await world.places(new.execution_id) for new in (given_up, kept)] == [["ready"], ["claim"]]
 
 
 @cuts

@@ -59,7 +59,7 @@ def started_plainly(past: Past) -> tuple[object, ...]:
 
 
 def started_alone(past: Past) -> tuple[object, ...]:
-    return past.worker.start_plain.sent([rows.new().row()])[1:]
+    return tuple(past.worker.start_plain.statement([rows.new().row()])[1])
 
 
 def claims(past: Past) -> tuple[object, ...]:
