@@ -341,6 +341,11 @@ async def test_what_a_dead_worker_had_goes_on_after_its_records_and_counts_one_c
         fault = cut(proxy, name)
         results = await asyncio.gather(*(worker.handle(str(id)).result(GUARD) for id, _ in claims))
         await fault
+
+        async def buried() -> bool:
+            return await direct.fetchval("select count(*) from durable.worker where worker_id = $1", dead.id) == 0
+
+        await until(buried)  # a worker that closes leaves that to the others
     assert results == [THREE] * 5
     assert fault.struck == 1
     assert all_once(bodies)
