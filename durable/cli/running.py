@@ -129,7 +129,9 @@ async def dev(
         target(dsn, app).engine()
     assert where is not None
     # Looked at in a process of its own each time: here it would be loaded once and for all.
-    own = None if dsn else await _dsn_of(where)
+    own = await _dsn_of(where)
+    if dsn is not None:
+        _refuse_own_dsn(own, dsn)
     async with target(dsn or own).database(may_create=True) as database:
         applied = await migrate(database)
         _greet(where, dsn or own, len(applied))

@@ -42,7 +42,7 @@ class OtelMetrics:
             from opentelemetry.metrics import Observation, get_meter
         except ImportError as error:
             raise ConfigurationError(
-                "Durable: otel_metrics=True needs OpenTelemetry. Install it: pip install 'durable[otel]'."
+                "Durable: otel_metrics=True needs OpenTelemetry. Install it: pip install opentelemetry-api"
             ) from error
         self._observation = Observation
         self._lock = threading.Lock()

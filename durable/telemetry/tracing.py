@@ -57,7 +57,7 @@ class Tracing:
             from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
         except ImportError as error:
             raise ConfigurationError(
-                "Durable: tracing=True needs OpenTelemetry. Install it: pip install 'durable[otel]'."
+                "Durable: tracing=True needs OpenTelemetry. Install it: pip install opentelemetry-api"
             ) from error
         self._context = context
         self._trace = trace

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from durable import Durable, Status
+from durable import Durable, Queue, Status
 from durable.cli.commands import declare
 from tests.cli import shop
 from tests.cli.calling import APP, Caller, calling
@@ -69,6 +69,15 @@ async def test_start_refuses_and_says_what_to_do(
     said = await durable(*words)
     assert (said.status, said.out) == (status, "")
     assert told in said.err
+
+
+async def test_start_is_refused_by_a_full_queue(durable: Caller, database: str) -> None:
+    full = {"full": Queue(max_depth=1)}
+    async with Durable(database, workflows=[shop.quick], queues=full, worker=False) as client:
+        await client.start(shop.quick, 1, queue="full")
+    said = await durable("start", "double", "1", "--queue", "full")
+    assert said.status == 4
+    assert 'queue "full" is full' in said.err
 
 
 async def test_start_takes_data_from_the_standard_input_and_waits_no_longer_than_it_is_told(
@@ -323,4 +332,4 @@ async def test_without_the_extra_it_says_what_to_install(tmp_path: Any) -> None:
     )
     said = await Caller(None)("list", PYTHONPATH=str(tmp_path))
     assert said.status == 2
-    assert "pip install 'durable[cli]'" in said.err
+    assert "pip install typer rich" in said.err

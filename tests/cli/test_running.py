@@ -122,6 +122,15 @@ async def test_what_can_never_work_is_not_started_again(durable: Caller, words: 
     assert told in said.err
 
 
+@pytest.mark.parametrize("word", ["worker", "dev"])
+async def test_a_database_that_the_engine_would_ignore_is_refused(tmp_path: Path, word: str) -> None:
+    (tmp_path / "named.py").write_text("from durable import Durable\nengine = Durable('postgresql://its@own/one')\n")
+    path = f"{ROOT}:{tmp_path}"
+    said = await Caller(None)(word, "named", "--dsn", "postgresql://another@host/one", PYTHONPATH=path)
+    assert said.status == 2
+    assert "names its database itself" in said.err
+
+
 async def test_a_signal_while_a_worker_waits_to_be_started_again_ends_it_all(database: str, tmp_path: Path) -> None:
     (tmp_path / "dies.py").write_text("import os\nos._exit(9)\n")
     async with calling("worker", "dies", dsn=database, cwd=tmp_path) as process:
