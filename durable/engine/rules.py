@@ -5,12 +5,13 @@ They are called once for each recorded answer, and not tried again. What they ra
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from durable.engine.journal import Record, Value
 from durable.engine.strands import NodeFailed, Strand
-from durable.errors import EncodeError
+from durable.errors import EncodeError, Interruption
 from durable.model.definition import Rule
 from durable.model.failure import Failure
 from durable.model.results import ArmResults, ItemResults
@@ -26,13 +27,17 @@ async def ask(run: Interpreter, path: str, strand: Strand, rule: Rule, value: Va
 
 async def decide(run: Interpreter, path: str, strand: Strand, rule: Rule, values: Callable[[], tuple[Any, ...]]) -> Any:
     """What a function of the author's says. Raises `NodeFailed` when it raises: it is not tried again."""
-    run.may_begin(strand)
-    run.refuse_killers(path)
 
     async def called() -> Any:
         return await run.runner.decide(rule, *values())
 
-    said, error = await run.guarded(called(), strand)
+    try:
+        run.may_begin(strand)
+        run.refuse_killers(path)
+        said, error = await run.guarded(called(), strand)
+    except (Interruption, asyncio.CancelledError):
+        await run.write(strand)  # the step before has ended, and whoever goes on must not repeat it
+        raise
     if error is not None:
         raise await failed(run, path, strand, error)
     return said

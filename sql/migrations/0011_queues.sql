@@ -51,7 +51,7 @@ alter table durable.claim
     add column queue text,
     add column key text not null default '' collate "C";
 comment on column durable.claim.queue is 'Of what counts against the limits of its queue.';
-create index ready_held_by_key on durable.ready (queue, key) where held_by is not null and key <> '';
+create index ready_held_by_key on durable.ready (queue, key) where held_by is not null;
 
 create index claim_by_queue on durable.claim (queue, key) where queue is not null;
 
@@ -118,11 +118,17 @@ begin
              order by r.queue, r.key
              limit 1;
             if want.held then
+                -- As `claim/take` takes of what is held: what can go on here, is paused no more, or is over its deadline.
                 this := least(this, (
-                    select min(r.key)
+                    select r.key
                       from durable.ready r
-                     where r.queue = want.queue and r.key >= place and r.held_by <> '{}' and r.shape_id = any (shapes)
-                       and (r.shape_id = any (known) or not r.held_by && own)
+                      join durable.execution e on e.execution_id = r.execution_id
+                     where r.queue = want.queue and r.key >= place and r.held_by is not null and r.shape_id = any (shapes)
+                       and (r.crashes < 2 or suspects > 0)
+                       and (e.paused and e.undo is null and e.status <> 'compensating' and (e.deadline_at is null or e.deadline_at > durable.clock())) is not true
+                       and (r.shape_id = any (known) or not r.held_by && own or (r.ready_at < e.deadline_at and e.deadline_at <= durable.clock()))
+                     order by r.queue, r.key
+                     limit 1
                 ));
             end if;
             if this is null then
@@ -150,8 +156,11 @@ begin
                     cap := cap + (
                         select count(*)
                           from (select from durable.ready r
-                                 where r.queue = want.queue and r.key = this and r.held_by <> '{}' and r.shape_id = any (shapes)
-                                   and (r.shape_id = any (known) or not r.held_by && own)
+                                  join durable.execution e on e.execution_id = r.execution_id
+                                 where r.queue = want.queue and r.key = this and r.held_by is not null and r.shape_id = any (shapes)
+                                   and (r.crashes < 2 or suspects > 0)
+                                   and (e.paused and e.undo is null and e.status <> 'compensating' and (e.deadline_at is null or e.deadline_at > durable.clock())) is not true
+                                   and (r.shape_id = any (known) or not r.held_by && own or (r.ready_at < e.deadline_at and e.deadline_at <= durable.clock()))
                                  limit room - cap) as some_of_it
                     );
                 end if;

@@ -89,6 +89,17 @@ async def undo(data: Data) -> None:
     began.append("undo")
 
 
+rounds = Workflow[Data, Data]("rounds")
+again = rounds.loop("again", until=lambda data: data["n"] == 2, max_iterations=5)
+
+
+@again.step
+async def turn(data: Data) -> Data:
+    began.append("turn")
+    await gate.wait()
+    return {"n": data["n"] + 1}
+
+
 undone = Workflow[Data, Data]("undone")
 
 
@@ -113,7 +124,7 @@ def fresh() -> None:
 async def engine(database: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Durable]:
     for module in ("durable.runtime.supervisor", "durable.app"):
         monkeypatch.setattr(f"{module}.POLL_HEALTHY", 3600.0)  # what happens was told, not found
-    flows = [pair, arms, waiting, retried, undone]
+    flows = [pair, arms, waiting, retried, rounds, undone]
     async with Durable(database, workflows=flows, queues={"default": 10}) as engine:
         yield engine
     await assert_invariants(database)
@@ -160,6 +171,21 @@ async def test_what_runs_comes_to_its_end_and_nothing_new_begins(engine: Durable
     assert not await handle.resume()
     await handle.result(20)
     assert began == ["first", "second"]
+
+
+async def test_the_last_step_of_an_iteration_that_came_to_its_end_is_not_run_again(engine: Durable) -> None:
+    handle = await engine.start(rounds, {"n": 0})
+    await until(lambda: began)
+    await pause_and_hear(engine, handle.id)
+    gate.set()
+
+    async def let_go() -> bool:
+        return await handle.status() == "pending"
+
+    await until(let_go)
+    await handle.resume()
+    assert await handle.result(20) == {"n": 2}
+    assert began == ["turn", "turn"]
 
 
 async def test_arms_that_run_come_to_their_end_and_those_that_wait_keep_their_events(engine: Durable) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from durable import Durable, Queue, QueueFull, Rate, Workflow, hours
+from durable import Durable, ExecutionFailed, Queue, QueueFull, Rate, Workflow, hours
 from tests.support.invariants import assert_invariants
 
 Data = dict[str, Any]
@@ -59,10 +59,7 @@ async def test_paused_executions_that_come_first_hold_up_nobody(dsn: str) -> Non
 
 @pytest.mark.parametrize("paused", [True, False], ids=["paused", "refused"])
 async def test_keys_of_what_cannot_be_taken_up_take_no_turns(dsn: str, paused: bool) -> None:
-    def limits(concurrency: int) -> Queue:
-        return Queue(concurrency=concurrency, global_concurrency=1, key=lambda data: data["tenant"])
-
-    async with engine(dsn, limits(0), worker=False) as client:
+    async with engine(dsn, keyed(0), worker=False) as client:
         for n in range(5):
             handle = await client.start(work, {"tenant": f"a{n}"})
             if paused:
@@ -71,8 +68,32 @@ async def test_keys_of_what_cannot_be_taken_up_take_no_turns(dsn: str, paused: b
             own = work.definition.shape
             await execute(dsn, f"update durable.ready set held_by = array[{own}], shape_id = {own}")
         last = await client.start(work, {"tenant": "z"})
-        async with engine(dsn, limits(5)):
+        async with engine(dsn, keyed(5)):
             await last.result(GUARD)
+
+
+def keyed(concurrency: int) -> Queue:
+    return Queue(concurrency=concurrency, global_concurrency=1, key=lambda data: data["tenant"])
+
+
+async def test_what_is_paused_in_a_queue_with_keys_fails_at_its_deadline(dsn: str) -> None:
+    async with engine(dsn, keyed(0), worker=False) as client:
+        handle = await client.start(work, {"tenant": "a"})
+        await handle.pause()
+        await execute(
+            dsn, "update durable.execution set deadline_at = r.ready_at + interval '1 microsecond' from durable.ready r"
+        )
+        async with engine(dsn, keyed(5)):
+            with pytest.raises(ExecutionFailed, match="DeadlineExceeded"):
+                await handle.result(GUARD)
+
+
+async def test_what_was_put_aside_while_it_was_resumed_goes_on_in_a_queue_with_keys(dsn: str) -> None:
+    async with engine(dsn, keyed(0), worker=False) as client:
+        handle = await client.start(work, {"tenant": "a"})
+        await execute(dsn, "update durable.ready set held_by = '{}', hold_reason = 'paused'")
+        async with engine(dsn, keyed(5)):
+            await handle.result(GUARD)
 
 
 async def test_what_was_held_goes_on_as_fast_as_the_limit_allows(dsn: str) -> None:
