@@ -326,7 +326,7 @@ async def _fire(link: Link) -> str:
     while True:
         (row,) = await link.fetch(load("wake/fire"), FIRE_ROWS, stored_sources(Change.WAKE))
         woken += row["fired"]
-        if row["fired"] < FIRE_ROWS:
+        if not (row["fired"] and row["more"]):
             return f"woke {counted(woken)}"
 
 

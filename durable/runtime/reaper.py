@@ -81,5 +81,5 @@ class Reaper:
             if rows:
                 self._on_ready(sorted({row["queue"] for row in rows}))
             moved += len(rows)
-            if len(rows) < REAP_ROWS:
+            if not rows:  # a short page may be one of which some have ended meanwhile
                 return moved

@@ -401,6 +401,12 @@ class Supervisor:
     ) -> None:
         """Run an execution that was claimed under *token*; its slot was reserved. *shape*: what it was begun under. *waits* are
         those that it brings along, for traces."""
+        stay = None
+        if self._tracing is not None:
+            try:
+                stay = self._tracing.arrived(execution_id, subject, queue, self.worker_id, waits or {})
+            except Exception:  # of a sampler, or an exporter: none of ours
+                log.exception("execution %s runs without a span", execution_id)
         owned = Owned(
             self,
             self._writes,
@@ -420,8 +426,7 @@ class Supervisor:
         if deadline_in is not None:
             owned.deadline = self._loop.call_later(max(deadline_in, 0.0), owned.interrupt, Interrupted.DEADLINE)
         self._owned[execution_id] = owned
-        if self._tracing is not None:
-            owned.stay = self._tracing.arrived(execution_id, subject, queue, self.worker_id, waits or {})
+        owned.stay = stay
         owned.task = self._loop.create_task(self._run(owned))
         # Not at the end of `_run`: a task that is cancelled before it has run never gets there.
         owned.task.add_done_callback(functools.partial(self._left, owned))
@@ -702,7 +707,7 @@ class Supervisor:
                 load("claim/release_all"), self.worker_id, RELEASE_ROWS, list(self._owned)
             )
             queues.update(row["queue"] for row in rows)
-            if len(rows) < RELEASE_ROWS:
+            if not rows:  # a short page may be one of which some have ended meanwhile
                 break
         self._became_ready(sorted(queues))
         self.look_everywhere()

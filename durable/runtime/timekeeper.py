@@ -57,5 +57,5 @@ class Timekeeper:
                 self._on_doomed()
             if row["fired"]:
                 self._on_ready(row["queues"])
-            if row["fired"] < FIRE_ROWS:
+            if not (row["fired"] and row["more"]):  # of what others have taken whole, they take the rest
                 await self._alarm.sleep()

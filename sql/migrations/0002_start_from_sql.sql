@@ -31,6 +31,9 @@ begin
     if the_id = '' or length(the_id) > 500 then
         raise exception 'durable: an execution id has 1 to 500 characters, this one has %', length(the_id) using errcode = 'invalid_parameter_value';
     end if;
+    if jsonb_typeof(tags) <> 'object' then
+        raise exception 'durable: tags are a JSON object, this is: %', tags using errcode = 'invalid_parameter_value';
+    end if;
     select s.* into shape
       from durable.shape s
      where s.workflow = workflow and (version is null or s.version = version)

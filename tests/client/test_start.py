@@ -187,6 +187,8 @@ async def test_an_execution_can_be_started_from_sql(engine: Durable, database: s
             await connection.fetchval("select durable.start_execution('other', '1', id => 'from sql')")
         with pytest.raises(asyncpg.UndefinedObjectError, match="no program has registered"):
             await connection.fetchval("select durable.start_execution('nobody', '1')")
+        with pytest.raises(asyncpg.InvalidParameterValueError, match="tags are a JSON object"):
+            await connection.fetchval("select durable.start_execution('double', '1', tags => 'null')")
         later = await connection.fetchval(
             "select durable.start_execution('holding', '{}', tags => '{\"a\": 1}', priority => 3, "
             "scheduled_at => durable.clock() + '1 hour')"

@@ -129,6 +129,17 @@ async def test_an_execution_is_one_trace_with_that_of_its_starter_through_severa
     assert thread.parent.span_id == next(span.context.span_id for span in found["step in_a_thread"] if span.context)
 
 
+async def test_what_cannot_be_traced_runs_all_the_same(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError("a sampler of somebody's")
+
+    async with Durable(dsn, workflows=[child], tracing=True) as engine:
+        supervisor = engine.parts().supervisor
+        assert supervisor is not None
+        monkeypatch.setattr(supervisor._tracing, "arrived", fails)
+        assert await (await engine.start(child, {"n": 1})).result(20) == {"n": 1}
+
+
 def of(span: ReadableSpan, *names: str) -> tuple[Any, ...]:
     assert span.attributes is not None
     return tuple(span.attributes[f"durable.{name}"] for name in names)

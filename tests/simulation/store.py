@@ -792,7 +792,8 @@ def _(s: Store, limit: int, sources: list[str]) -> list[Any]:
         s.make_ready(execution_id, begun=begun, at=at)
         queues.add(e.queue)
     coming = min((w.due_at for w in t.wakes.values() if now < w.due_at < math.inf), default=None)
-    return [(len(due), sorted(queues) or None, None if coming is None else coming - now, False, bool(t.doomed))]
+    next_in = None if coming is None else coming - now
+    return [(len(due), len(due) == limit, sorted(queues) or None, next_in, False, bool(t.doomed))]
 
 
 @statement("message/deliver")

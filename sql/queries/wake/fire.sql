@@ -2,7 +2,8 @@
 --
 -- $1 limit int4
 -- $2 from_status text[]   the stored statuses that a wake-up changes to pending; others stay
--- Returns fired int8, queues text[], next_in float8, posted bool, doomed bool
+-- Returns fired int8, more bool, queues text[], next_in float8, posted bool, doomed bool
+--         more: there may be more that is due; a page that others have taken from meanwhile is no short one
 -- Locks   execution rows in ascending order, then their wake rows
 -- Index   wake_by_time, execution_pkey, wake_pkey
 with given as materialized (
@@ -31,6 +32,7 @@ with given as materialized (
     select execution_id, due_at, shape_id, priority, 0, begun, queue, key from woken
 )
 select (select count(*) from woken) as fired,
+       (select count(*) from given) = $1::int4 as more,
        (select array_agg(distinct queue) from woken) as queues,
        extract(epoch from (select min(due_at) from durable.wake where due_at > durable.clock() and due_at < 'infinity') - durable.clock())::float8 as next_in,
        exists (select from durable.posted where refused is null) or exists (select from durable.emission where not spread) as posted,
