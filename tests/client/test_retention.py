@@ -145,6 +145,15 @@ async def test_a_tree_is_deleted_whole_when_all_of_it_has_ended(dsn: str) -> Non
     assert await rows_left(dsn) == {}
 
 
+async def test_an_id_that_was_generated_is_forgotten_with_its_execution(dsn: str) -> None:
+    async with engine(dsn, retention=seconds(0)) as one_engine:
+        for id in ("mine", None):
+            await (await one_engine.start(plain, {}, id=id)).result(20)
+        assert (await one_engine.cleanup()).deleted == 2
+    async with engine(dsn, id_retention=seconds(0)) as one_engine:
+        assert (await one_engine.cleanup()).ids_forgotten == 1
+
+
 async def test_an_id_of_one_that_was_deleted_does_not_start_again_until_it_is_forgotten(dsn: str) -> None:
     uuid = "11111111-2222-4333-8444-555555555555"
     async with engine(dsn, retention=seconds(0)) as one_engine:

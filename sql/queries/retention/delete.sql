@@ -1,5 +1,6 @@
 -- Delete executions that were kept for long enough, a page of the oldest at a time: those that nobody has started as a child, with all their
--- children, if all of these have ended. Their ids are kept. Repeating it changes nothing.
+-- children, if all of these have ended. Their ids are kept, but for those that were generated for a start: nobody starts these again.
+-- Repeating it changes nothing.
 --
 -- $1 workflow text
 -- $2 status text
@@ -18,16 +19,16 @@ with recursive page as materialized (
        and ($4::timestamptz is null or d.created_at > $4 or (d.created_at = $4 and d.execution_id < $5::uuid))
      order by d.created_at, d.execution_id desc
      limit $6::int4
-), tree (root, execution_id, ended_at, workflow, status, created_at) as (
-    select e.execution_id, e.execution_id, e.ended_at, e.workflow, e.status, e.created_at
+), tree (root, execution_id, started_by, ended_at, workflow, status, created_at) as (
+    select e.execution_id, e.execution_id, e.started_by, e.ended_at, e.workflow, e.status, e.created_at
       from page p
      cross join lateral (select e.* from durable.execution e where e.execution_id = p.execution_id and e.parent_id is null offset 0) e
      where p.ended_at <= durable.clock() - make_interval(secs => $3::float8)
     union all
-    select t.root, c.execution_id, c.ended_at, c.workflow, c.status, c.created_at
+    select t.root, c.execution_id, c.started_by, c.ended_at, c.workflow, c.status, c.created_at
       from tree t
      cross join lateral (
-           select c.execution_id, c.ended_at, c.workflow, c.status, c.created_at from durable.execution c where c.parent_id = t.execution_id offset 0
+           select c.execution_id, c.started_by, c.ended_at, c.workflow, c.status, c.created_at from durable.execution c where c.parent_id = t.execution_id offset 0
      ) c
 ), counted as materialized (
     select t.*, count(*) over own as members, bool_and(t.ended_at is not null) over own as whole from tree t window own as (partition by t.root)
@@ -66,7 +67,7 @@ with recursive page as materialized (
 ), gone as (
     delete from durable.execution where execution_id = any (array(select execution_id from sure))
 ), remembered as (
-    insert into durable.kept (execution_id, ended_at, workflow) select execution_id, ended_at, workflow from sure
+    insert into durable.kept (execution_id, ended_at, workflow) select execution_id, ended_at, workflow from sure where started_by <> execution_id
         on conflict (execution_id) do nothing
 )
 select (select count(*) from page) as looked_at, (select count(*) from sure) + (select count(*) from wanted where $7::bool) as deleted,
