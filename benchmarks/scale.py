@@ -1,7 +1,7 @@
 """What does a long history cost? `python -m benchmarks.scale`: the same work in an empty database and in one that holds
 millions of finished executions, in turns; and how long lists and filters take in the full one.
 
-Not one of `python -m benchmarks`, for making the history takes minutes and some 10 GB.
+Not one of `python -m benchmarks`, for making the history takes minutes and some 7 GB.
 """
 
 from __future__ import annotations
