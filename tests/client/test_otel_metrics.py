@@ -150,7 +150,7 @@ async def test_an_engine_that_was_not_told_to_tells_nothing(dsn: str, reader: In
 def test_without_opentelemetry_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.metrics", None)
     otel.metrics.cache_clear()
-    with pytest.raises(ConfigurationError, match=r"otel_metrics=True needs OpenTelemetry.*durable\[otel\]"):
+    with pytest.raises(ConfigurationError, match=r"otel_metrics=True needs OpenTelemetry.*opentelemetry-api"):
         Durable(otel_metrics=True)
 
 
