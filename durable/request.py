@@ -31,7 +31,6 @@ class Options:
     delay: timedelta | None = None
     scheduled_at: datetime | None = None
     tags: Mapping[str, Any] | None = None
-    key: str | int | UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)

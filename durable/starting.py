@@ -72,7 +72,7 @@ class Starting(Calls):
         """
         parts = self.parts()
         definition = self.definition_of(workflow)
-        options = Options(queue, priority, delay, scheduled_at, tags, key)
+        options = Options(queue, priority, delay, scheduled_at, tags)
         draft = _draft(parts, definition, options)
         text = encoded(data, parts.codec, parts.payload_bytes_max, definition.input_type)
         new = draft.execution(text, id, key_of(draft.queue, data, key, parts.queues))
@@ -116,7 +116,7 @@ class Starting(Calls):
         if ids is not None and len(ids) != len(data):
             raise UsageError(f"start_many was given {len(data)} items and {len(ids)} ids. Give one id for each item.")
         named = ids if ids is not None else [None] * len(data)
-        options = Options(queue, priority, delay, scheduled_at, tags, key)
+        options = Options(queue, priority, delay, scheduled_at, tags)
         # All is checked before anything is written. Then PostgreSQL works on the first ones while the next are made.
         draft = _draft(parts, definition, options)
         checked = self._checked(draft, data, named, key)
@@ -216,7 +216,7 @@ class Starting(Calls):
             return True
         if row["created"]:  # in a queue that has got limits since we looked
             supervisor.queues_changed()
-            await self._started(parts, new, row, on_conflict, news)
+            news.add(row["due_in"])
             news.tell()
             return True
         created = await self._recognised(parts, new, row, on_conflict)

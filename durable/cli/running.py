@@ -128,7 +128,7 @@ async def dev(
     if where is None:
         target(dsn, app).engine()
     assert where is not None
-    # Looked at in a process of its own each time: here it would be loaded once and for all.
+    # Asked once: an engine that is changed to name another database needs another `durable dev`.
     own = await _dsn_of(where)
     if dsn is not None:
         _refuse_own_dsn(own, dsn)
