@@ -53,7 +53,7 @@ begin
     return query
     with given as materialized (
         select g.*, e.known, e.over, e.mail, e.queue,
-               exists (select from durable.message m where m.execution_id = g.execution_id and m.once = g.once) as before,
+               exists (select from durable.message m where m.execution_id = g.execution_id and m.once = g.once offset 0) as before,
                row_number() over (partition by g.execution_id, g.once order by g.n) > 1 as again
           from (
                select u.*, u.n in (select unnest(found_ones)) as found

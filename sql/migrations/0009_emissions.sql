@@ -190,7 +190,7 @@ begin
       from judged h
      where not h.written
        and exists (select from durable.journal j
-                    where j.execution_id = h.execution_id and j.seq = h.seq and (j.path, j.kind, j.attempt, j.key) = (h.path, 'waiting', h.attempt, h.key));
+                    where j.execution_id = h.execution_id and j.seq = h.seq and (j.path, j.kind, j.attempt, j.key) = (h.path, 'waiting', h.attempt, h.key) offset 0);
 end;
 $$;
 
@@ -219,14 +219,15 @@ begin
     ), judged as materialized (
         select h.*,
                not exists (select from durable.journal j
-                            where j.execution_id = h.execution_id and j.seq = h.seq and (j.path, j.kind, j.attempt, j.key) = (h.path, 'expired', h.attempt, h.key))
-               and (exists (select from durable.message m where m.execution_id = h.execution_id and m.once = 'm:' || h.subscribed and m.consumed_by is null)
-                    or exists (select from durable.posted p where p.execution_id = h.execution_id and p.once = 'm:' || h.subscribed and p.refused is null)
+                            where j.execution_id = h.execution_id and j.seq = h.seq and (j.path, j.kind, j.attempt, j.key) = (h.path, 'expired', h.attempt, h.key) offset 0)
+               and (exists (select from durable.message m where m.execution_id = h.execution_id and m.once = 'm:' || h.subscribed and m.consumed_by is null offset 0)
+                    or exists (select from durable.posted p where p.execution_id = h.execution_id and p.once = 'm:' || h.subscribed and p.refused is null offset 0)
                     or exists (select from durable.subscription s
                                  join durable.emission e on e.topic = s.topic and not e.spread
                                 where s.execution_id = h.execution_id and s.seq = h.subscribed
                                   and e.keys ?& s.keyset and durable.digest(e.keys, s.keyset) = s.digest
-                                  and (not pg_visible_in_snapshot(e.emitted_by, s.known) or s.since <= e.emitted_at))) as answered
+                                  and (not pg_visible_in_snapshot(e.emitted_by, s.known) or s.since <= e.emitted_at)
+                                offset 0)) as answered
           from held h
     ), recorded as (
         insert into durable.journal as j (execution_id, seq, attempt, recorded_at, worker_id, seconds, kind, path, error, key)

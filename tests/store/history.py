@@ -5,11 +5,14 @@ Owns: making it with a few statements, and asking PostgreSQL what a query file c
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
+
+import asyncpg
 
 from durable.store.connection import Connection
 from durable.store.queries import load
@@ -58,6 +61,14 @@ insert into durable.input (execution_id, seq, requested_at, remind_at, remind_ev
 select {_ID}, 1, {_AT}, {_AT}, interval '1 hour', 'why', 'text', 'flow1', 'step', '{{"type":"text","schema":{{}}}}'
   from generate_series($1::int, $2::int) as n
 """
+_MESSAGES = f"""
+insert into durable.message (execution_id, number, consumed_by, sent_at, topic, once, payload)
+select {_ID}, 1, 1, {_AT}, 'event:go', 'once', '{{}}' from generate_series($1::int, $2::int) as n
+"""
+_KEPT = f"""
+insert into durable.kept (execution_id, ended_at, workflow)
+select {_ID}, durable.clock(), 'flow1' from generate_series($1::int, $2::int) as n
+"""
 _TABLES = "select relname from pg_class where relnamespace = 'durable'::regnamespace and relkind = 'r'"
 _SHAPES = """
 insert into durable.shape (shape_id, workflow, version, tree, queue, priority, first_seen_at, last_seen_at)
@@ -90,11 +101,15 @@ class Cost:
     scanned: frozenset[str]
 
 
-async def make(connection: Connection, *, finished: int, backlog: int, sleeping: int, claimed: int = 200) -> Past:
-    """Fill an empty migrated database. Of the sleepers 50 are due. Nobody vacuums it while it is measured."""
-    end = finished + backlog + sleeping
+async def unattended(connection: Connection) -> None:
+    """Let nobody vacuum or analyze an empty migrated database from now on."""
     for (table,) in await connection.fetch(_TABLES):
         await connection.execute(f"alter table durable.{table} set (autovacuum_enabled = false)")
+
+
+async def make(connection: Connection, *, finished: int, backlog: int, sleeping: int, claimed: int = 200) -> Past:
+    """Fill an empty database that is `unattended`. Of the sleepers 50 are due."""
+    end = finished + backlog + sleeping
     await connection.execute("set synchronous_commit = off")
     await connection.execute(_SHAPES, WORKFLOWS)
     await finish(connection, 1, finished)
@@ -102,6 +117,8 @@ async def make(connection: Connection, *, finished: int, backlog: int, sleeping:
     await connection.execute(_READY, finished + 1, finished + backlog)
     await connection.execute(_WAKE, finished + backlog + 1, end, finished + backlog + 50)
     await connection.execute(_INPUTS, 1, finished)
+    await connection.execute(_MESSAGES, 1, finished)
+    await connection.execute(_KEPT, end + 1, end + finished)
     await connection.execute(_ASKED, finished + backlog + 1, end)
     worker, dead = Worker(), Worker()
     await worker.register(connection)
@@ -125,20 +142,47 @@ def id_of(number: int) -> UUID:
     return UUID(int=number)
 
 
-async def cost(connection: Connection, name: str, *arguments: object) -> Cost:
-    """What a query file costs here, with the plan of a prepared statement. Rolled back."""
+async def plan(connection: Connection, names: Iterable[str]) -> None:
+    """Have query files, and the functions they call, planned as the database is now, as a worker does that connects early:
+    `cost` uses these plans from then on."""
+    for name in names:
+        nothing = ", ".join(["null"] * len(load(name).parameters))
+        await connection.execute(_prepare(name))
+        transaction = connection.transaction()
+        await transaction.start()
+        with contextlib.suppress(asyncpg.PostgresError):  # at nulls; it was planned before
+            await connection.execute(f'explain (analyze) execute "{name}"{f"({nothing})" if nothing else ""}')
+        await transaction.rollback()
+
+
+async def forget_plans(connection: Connection) -> None:
+    """Have everything planned anew, as a worker does that connects now."""
+    for (name,) in await connection.fetch("select name from pg_prepared_statements where from_sql"):
+        await connection.execute(f'deallocate "{name}"')
+    await connection.execute("discard plans")
+
+
+def _prepare(name: str) -> str:
     query = load(name)
     types = ", ".join(type for _, type in query.parameters)
-    given = ", ".join(literal(argument, type) for argument, (_, type) in zip(arguments, query.parameters, strict=True))
+    return f'prepare "{name}"{f"({types})" if types else ""} as {query.sql}'
+
+
+async def cost(connection: Connection, name: str, *arguments: object) -> Cost:
+    """What a query file costs here, with the plan of a prepared statement: that of now, if there is none. Rolled back."""
+    given = ", ".join(literal(argument, type) for argument, (_, type) in zip(arguments, load(name).parameters, strict=True))
+    planned = await connection.fetchval("select count(*) from pg_prepared_statements where name = $1", name)
     transaction = connection.transaction()
     await transaction.start()
     try:
-        await connection.execute(f"prepare measured{f'({types})' if types else ''} as {query.sql}")
-        explained = f"explain (analyze, buffers, format json) execute measured{f'({given})' if given else ''}"
+        if not planned:
+            await connection.execute(_prepare(name))
+        explained = f'explain (analyze, buffers, format json) execute "{name}"{f"({given})" if given else ""}'
         (plan,) = json.loads(await connection.fetchval(explained))
     finally:
         await transaction.rollback()
-        await connection.execute("deallocate measured")
+        if not planned:
+            await connection.execute(f'deallocate "{name}"')
     nodes = list(_nodes(plan["Plan"]))
     top = plan["Plan"]
     return Cost(

@@ -6,7 +6,7 @@ Measured in buffers and rows, never in time, against a database in which nearly 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -183,11 +183,15 @@ class Measured:
         return await history.cost(self.client, name, *arguments(self.past))
 
 
-async def measured(stack: AsyncExitStack, cluster: Cluster, finished: int, backlog: int) -> Measured:
+async def measured(
+    stack: AsyncExitStack, cluster: Cluster, finished: int, backlog: int, planned_early: Iterable[str] = ()
+) -> Measured:
     dsn = await stack.enter_async_context(cluster.database(await cluster.template(migrate)))
     (worker,) = await stack.enter_async_context(rows.connections(dsn, 1))
     client = await asyncpg.connect(dsn, server_settings=executions.SETTINGS)
     stack.callback(client.terminate)
+    await history.unattended(worker)
+    await history.plan(worker, planned_early)
     past = await history.make(worker, finished=finished, backlog=backlog, sleeping=backlog // 5 + 50)
     return Measured(past, worker, client)
 
@@ -206,12 +210,15 @@ async def test_no_statement_costs_more_for_a_long_history_or_a_backlog(
     postgres_cluster: Cluster, finished: int, subtests: pytest.Subtests
 ) -> None:
     async with AsyncExitStack() as stack:
-        small = await measured(stack, postgres_cluster, PAGE * 20, PAGE * 4)
-        big = await measured(stack, postgres_cluster, finished, BACKLOG)
-        for statistics in ("stale", "fresh"):
-            if statistics == "fresh":
-                await small.worker.execute("analyze")
-                await big.worker.execute("analyze")
+        small = await measured(stack, postgres_cluster, PAGE * 20, PAGE * 4, WORKER)
+        big = await measured(stack, postgres_cluster, finished, BACKLOG, WORKER)
+        # Plans that were made while everything was empty; without statistics; with them.
+        for statistics in ("early", "stale", "fresh"):
+            for at in (small, big):
+                if statistics == "stale":
+                    await history.forget_plans(at.worker)
+                elif statistics == "fresh":
+                    await at.worker.execute("analyze")
             for name, arguments in WORKER.items():
                 with subtests.test(name, statistics=statistics):
                     judge(name, await small.cost(name, arguments), await big.cost(name, arguments))

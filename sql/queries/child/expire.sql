@@ -34,7 +34,7 @@ with given as materialized (
     select execution_id, seq, attempt, durable.clock(), $9::uuid, 0, 'expired', path, error, key
       from held
      where not over
-        or exists (select from durable.journal j where j.execution_id = held.execution_id and j.seq = held.seq and j.kind = 'expired')
+        or exists (select from durable.journal j where j.execution_id = held.execution_id and j.seq = held.seq and j.kind = 'expired' offset 0)
         on conflict (execution_id, seq) do update set seq = excluded.seq
            where (j.path, j.kind, j.attempt, j.key) = (excluded.path, excluded.kind, excluded.attempt, excluded.key)
     returning execution_id, seq

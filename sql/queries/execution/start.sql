@@ -57,7 +57,7 @@ with limits as materialized (
     select g.execution_id, g.shape_id, g.operation, durable.clock(), g.due_at, g.due_at + make_interval(secs => g.timeout), g.version,
            g.priority, 'pending', g.workflow, g.queue, g.key, g.name, g.tags::jsonb, g.input::json
       from given g
-     where g.refused is null and not ($17::bool and exists (select from durable.kept k where k.execution_id = g.execution_id))
+     where g.refused is null and not ($17::bool and exists (select from durable.kept k where k.execution_id = g.execution_id offset 0))
      order by g.execution_id
         on conflict (execution_id) do nothing
     returning execution_id, started_by
@@ -76,7 +76,7 @@ with limits as materialized (
 select g.n, g.created or old.started_by is not distinct from g.operation as created, coalesce(old.workflow, (select k.workflow from durable.kept k where $17::bool and not g.created and k.execution_id = g.execution_id)) as existing_workflow,
        case when g.later then extract(epoch from g.due_at - durable.clock())::float8 end as due_in,
        case when g.created then g.token is not null else coalesce(old.claimed, false) end as claimed,
-       case when not g.created and old.started_by is null and not ($17::bool and exists (select from durable.kept k where k.execution_id = g.execution_id)) then g.refused end as refused
+       case when not g.created and old.started_by is null and not ($17::bool and exists (select from durable.kept k where k.execution_id = g.execution_id offset 0)) then g.refused end as refused
   from judged g
   left join lateral (
        select e.started_by, e.workflow,

@@ -12,8 +12,9 @@
 -- $9 children text[]       children that nobody waits for any more, likewise
 -- $10 worker_id uuid
 -- Returns n int8
--- Locks   claim rows for key share, in ascending order: a takeover waits for the record, or the record finds the claim gone
--- Index   claim_pkey, journal_pkey
+-- Locks   claim rows for key share, in ascending order: a takeover waits for the record, or the record finds the claim gone; then
+--         what was asked
+-- Index   claim_pkey, journal_pkey, input_pkey
 with given as materialized (
     select * from unnest($1::uuid[], $2::uuid[], $3::int4[], $4::text[], $5::int4[], $6::json[], $7::text[], $8::text[], $9::text[])
                   with ordinality as g(execution_id, token, seq, path, iterations, value, drops, asked, children, n)
@@ -44,11 +45,17 @@ with given as materialized (
         on conflict (execution_id, seq) do update set seq = excluded.seq
            where (j.path, j.kind, j.attempt) = (excluded.path, excluded.kind, excluded.attempt)
     returning execution_id, seq
+), open as materialized (
+    select a.execution_id, a.seq
+      from (select execution_id, unnest(asked::int4[]) as seq from held where asked is not null) a
+     cross join lateral (
+           select from durable.input i where i.execution_id = a.execution_id and i.seq = a.seq and i.status = 'pending' for no key update
+     ) i
 ), withdrawn as (
     update durable.input i
        set status = 'withdrawn', closed_at = durable.clock(), remind_at = null
-      from (select execution_id, unnest(asked::int4[]) as seq from held where asked is not null) a
-     where i.execution_id = any (array[a.execution_id]) and i.seq = a.seq and i.status = 'pending'
+      from open o
+     where i.execution_id = any (array[o.execution_id]) and i.seq = o.seq
 ), unsubscribed as (
     delete from durable.subscription s
      using (select execution_id, unnest(asked::int4[]) as seq from held where asked is not null) a

@@ -28,7 +28,7 @@ with mine as materialized (
 ), found as (
     select s.name, s.revision, s.workflow, s.rule, s.next_at, s.handled_at, s.queued, s.overlap, s.catch_up, s.catch_up_window, s.jitter, s.version,
            s.queue, s.priority, s.tags::text as tags, s.input,
-           exists (select from durable.execution e where e.execution_id = s.last_execution_id and e.ended_at is null) as live
+           exists (select from durable.execution e where e.execution_id = s.last_execution_id and e.ended_at is null offset 0) as live
       from due d
       join durable.schedule s on s.name = any (array[d.name])
 ), coming as (
