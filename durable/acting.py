@@ -335,11 +335,12 @@ def check_reached(id: str, definition: Definition, from_step: str, recorded: Seq
     name = from_step.partition("#")[0]
     if name not in names:
         raise UsageError(f"{definition.name!r} has no top-level node {name!r}. It has: {', '.join(names)}.")
+    recorded = [row for row in recorded if row["path"].partition("#")[0] in names]  # others are of on_failure
     tops = [row["path"] for row in recorded]
     if from_step in tops:
         return
     # The next one may have begun, and not be recorded yet.
-    last = max((names.index(top.partition("#")[0]) for top in tops if top.partition("#")[0] in names), default=-1)
+    last = max((names.index(top.partition("#")[0]) for top in tops), default=-1)
     over = not recorded or recorded[-1]["completed"]
     if "#" in from_step or names.index(name) != last + 1 or not over:
         raise UsageError(f"execution {id!r} was not at {from_step!r} yet. It was at: {', '.join(tops) or 'nothing'}.")

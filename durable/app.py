@@ -35,7 +35,7 @@ from durable.parts import Parts
 from durable.queues import CONCURRENCY, COUNT_MAX, Queue
 from durable.request import check_queue_name, key_of
 from durable.runtime.canceller import Canceller
-from durable.runtime.code import Code, judged
+from durable.runtime.code import Shapes
 from durable.runtime.collector import patient_collector
 from durable.runtime.followers import Followers
 from durable.runtime.herald import Herald
@@ -127,6 +127,7 @@ class Durable(Client):
         self._declared = sorted(name for name, queue in (queues or {}).items() if isinstance(queue, Queue))
         self._served = {name: queue.concurrency for name, queue in self._queues.items() if queue.concurrency}
         self._worker = worker
+        self._registers = True
         self._codec: Codec = codec or JsonCodec()
         self._lease = lease.total_seconds()
         self._drain = drain.total_seconds()
@@ -200,6 +201,11 @@ class Durable(Client):
         return self._dsn or os.environ.get(DSN_VARIABLE)
 
     @property
+    def listener_dsn(self) -> str | None:
+        """The database past a pooler, if it was given one."""
+        return self._listener_dsn
+
+    @property
     def workflows(self) -> list[Workflow[Any, Any]]:
         """What it can start and run."""
         return list(self._workflows.values())
@@ -219,10 +225,14 @@ class Durable(Client):
         self._served, self._worker = dict(queues), True
         self._check()
 
-    def as_client(self, dsn: str) -> Durable:
-        """An engine like this one, not running, that is a client and no worker, on the database of *dsn*."""
+    def as_client(self, dsn: str, *, starts: bool = False) -> Durable:
+        """An engine like this one, not running, that is a client and no worker, on the database of *dsn*. Unless it *starts*
+        something, it leaves as it is what workers go by: the limits of queues, and which code there is."""
         client = copy.copy(self)
+        if dsn != self.dsn:
+            client._listener_dsn = None  # it leads to the other database
         client._dsn, client._worker, client._stack, client._running = dsn, False, None, None
+        client._registers, client._declared = starts, self._declared if starts else []
         return client
 
     # --- Ways to run ----------------------------------------------------------------------------------------------
@@ -262,7 +272,13 @@ class Durable(Client):
 
     async def run(self) -> None:
         """Be a worker process: run until SIGTERM or SIGINT, then drain and return. Meanwhile Python's garbage collector looks
-        less often (`gc.set_threshold`), for the process has nothing else to do."""
+        less often (`gc.set_threshold`), for the process has nothing else to do. Raises `ConfigurationError` with
+        ``worker=False``."""
+        if not self._worker:
+            raise ConfigurationError(
+                "this engine is a client, Durable(worker=False): it would run nothing. Give the worker an engine of its own, "
+                "or say what it serves: `durable worker --queue NAME`."
+            )
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
         signals = (signal.SIGTERM, signal.SIGINT)
@@ -315,7 +331,9 @@ class Durable(Client):
         process = new_token()
         executions = Executions(dsn)
         stack.push_async_callback(executions.close)
-        codes = await self._judge_shapes(executions)
+        shapes = Shapes(self._definitions)
+        if self._registers:
+            await self._judge_shapes(executions, shapes)
         await self._declare_queues(executions)
         commit = await stack.enter_async_context(_closing_in_time(GroupCommit(dsn, self._writers)))
         channels = [READY, TOLD, FOLLOW, SCHEDULES] if self._worker else []
@@ -344,7 +362,7 @@ class Durable(Client):
             supervisor = Supervisor(
                 dsn=dsn,
                 process=process,
-                codes=codes,
+                shapes=shapes,
                 queues=self._served,
                 commit=commit,
                 listener=listener,
@@ -406,7 +424,7 @@ class Durable(Client):
     def _closed(self) -> None:
         self._running = None
 
-    async def _judge_shapes(self, executions: Executions) -> dict[int, Code]:
+    async def _judge_shapes(self, executions: Executions, shapes: Shapes) -> None:
         """Store our shapes, and find which stored ones our definitions can go on with."""
         ours = sorted(self._definitions.values(), key=lambda d: d.shape)
         await executions.fetch(
@@ -419,9 +437,7 @@ class Durable(Client):
             [d.priority for d in ours],
             [None if d.timeout is None else d.timeout.total_seconds() for d in ours],
         )
-        rows = await executions.fetch("shape/read", sorted({d.name for d in ours}))
-        stored = ((r["shape_id"], r["workflow"], r["version"], msgspec.json.decode(r["tree"])) for r in rows)
-        return judged(self._definitions, stored)
+        shapes.judge(await executions.fetch("shape/read", shapes.names))
 
     async def _declare_queues(self, executions: Executions) -> None:
         """Say what limits the queues that we were given limits for."""

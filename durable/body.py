@@ -20,7 +20,7 @@ from durable.model.answers import EVENT, MATCH
 from durable.model.definition import UNANNOTATED
 from durable.model.names import check_name
 from durable.model.retry import Retry
-from durable.timing import DURATION_MAX
+from durable.timing import DURATION_MAX, instant
 
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
@@ -46,11 +46,9 @@ async def sleep(duration: timedelta, *, key: str | None = None) -> None:
 
 
 async def schedule_at(when: datetime, *, key: str | None = None) -> None:
-    """Sleep until *when*, an aware datetime, as it was given the first time. At once when that has passed. See `sleep`."""
-    given: Any = when
-    if not isinstance(given, datetime) or given.utcoffset() is None:
-        raise UsageError(f"schedule_at was given {given!r}. Give a datetime with a time zone.")
-    await effects().sleep_until(when, key)
+    """Sleep until *when*, an aware datetime of the next hundred years, as it was given the first time. At once when that has
+    passed. See `sleep`."""
+    await effects().sleep_until(instant(when, "schedule_at"), key)
 
 
 @overload
@@ -74,7 +72,8 @@ async def run(function: Callable[..., Any], /, *args: Any, name: str | None = No
     function's annotation says. *retry* is for this call alone (default: one try), and its tries are counted across crashes.
     What it calls must not wait by itself: that is a `UsageError`.
 
-    Raises `RunFailed` when the last try has failed; the next attempt of the step makes the call anew. Raises `UsageError`
+    Raises `RunFailed` when the last try has failed; the next attempt of the step makes the call anew. `RunRefused`, when that
+    was a `NonRetryable`, ends the step. Raises `UsageError`
     outside a step's body, and `NonRetryable` when arguments or result cannot be stored. If cancelled, the call is cancelled and
     made again by the next run of the body.
     """

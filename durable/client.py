@@ -193,7 +193,8 @@ class Client(Scheduling, Queueing, Acting):
 
         *by* says who acts; it is kept with the reason, see `list_acts`.
 
-        True when this call cancelled it, False when it had ended before, or is being compensated. Raises `UnknownExecution`,
+        True when this call cancelled it, or wants what another one has asked for and no worker has begun yet; False when it had
+        ended before, or is being compensated. Raises `UnknownExecution`,
         and `StoreUnavailable` when PostgreSQL does not answer for about eight seconds. If cancelled itself, it may have
         happened.
         """

@@ -187,6 +187,10 @@ class RunFailed(DurableError):
         return (type(self), (self.name, self.failure))
 
 
+class RunRefused(RunFailed, NonRetryable):
+    """A call by `durable.run` failed with a `NonRetryable`, and ends its step unless the body catches it."""
+
+
 class WaitTimeout(DurableError):
     """What a body has waited for did not come in time, and no `timeout_value` was given."""
 

@@ -1,7 +1,7 @@
 """Following an execution: its life as an async iterator, from its records and its stream, in the order in which they came.
 
-Owns the place where a reader stands. Records of concurrent strands may become visible out of their numbers' order, so a place
-is a number up to which all are seen, and those that are seen beyond it.
+Owns the place where a reader stands. Records of concurrent strands may become visible out of their numbers' order, one of them
+long after others if its strand waits for those, and some numbers are never used: a place is a number and the gaps below it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from durable.view import failure_from, shown
 
 PAGE = 500
 LOOK_EVERY = 1.0  # seconds, whatever was told
-GAP_SECONDS = 60.0  # a number that was left out for so long was never used
+GAPS_MAX = 100  # of more, the first are given up
+GAP_SECONDS = 60.0  # but not those that are younger
 
 
 class LifeEvent(msgspec.Struct, frozen=True):
@@ -49,11 +50,20 @@ class LifeEvent(msgspec.Struct, frozen=True):
 
 
 @dataclass(slots=True)
-class Place:
-    """Where a reader stands."""
+class Gap:
+    """Numbers that were not seen when one beyond them was; *at* is when that one was recorded, None if that is not known."""
 
-    low: int = 0
-    beyond: dict[int, datetime] = field(default_factory=dict[int, datetime])
+    first: int
+    last: int
+    at: datetime | None = None
+
+
+@dataclass(slots=True)
+class Place:
+    """Where a reader stands: the highest number that is seen, the gaps below it, and what was told last."""
+
+    high: int = 0
+    gaps: list[Gap] = field(default_factory=list[Gap])
     told: int = 0
 
     @classmethod
@@ -62,24 +72,52 @@ class Place:
         if text is None:
             return cls()
         try:
-            low, beyond, told = text.split(".")
-            long_ago = datetime.fromisoformat("2000-01-01T00:00:00+00:00")
-            return cls(int(low), {int(seq): long_ago for seq in beyond.split("-") if seq}, int(told))
-        except ValueError as error:
-            raise UsageError(f"{text!r} is no position that events() has given.") from error
+            high, gaps, told = text.split(".")
+            ends = [gap.partition("_") for gap in gaps.split("-") if gap]
+            found = cls(int(high), [Gap(int(first), int(last or first)) for first, _, last in ends], int(told))
+        except ValueError:
+            found = None
+        if (
+            found is None
+            or not all(0 <= number < 1 << 31 for number in found.numbers())
+            or not 0 <= found.told < 1 << 63
+        ):
+            raise UsageError(f"{text!r} is no position that events() has given.")
+        return found
 
     def __str__(self) -> str:
-        return f"{self.low}.{'-'.join(map(str, sorted(self.beyond)))}.{self.told}"
+        gaps = (f"{gap.first}" if gap.first == gap.last else f"{gap.first}_{gap.last}" for gap in self.gaps)
+        return f"{self.high}.{'-'.join(gaps)}.{self.told}"
+
+    def numbers(self) -> Iterator[int]:
+        """All that it is made of."""
+        yield self.high
+        for gap in self.gaps:
+            yield from (gap.first, gap.last)
 
     def see(self, seq: int, at: datetime, now: datetime) -> None:
-        """A record is seen."""
-        self.beyond[seq] = at
-        for number in sorted(self.beyond):
-            if number == self.low + 1 or now - self.beyond[number] > timedelta(seconds=GAP_SECONDS):
-                self.low = number
-                del self.beyond[number]
-            else:
-                break
+        """A record is seen at a time by the clock of its own."""
+        if seq > self.high:
+            if seq > self.high + 1:
+                self.gaps.append(Gap(self.high + 1, seq - 1, at))
+            self.high = seq
+        else:
+            self.gaps = [part for gap in self.gaps for part in _without(gap, seq)]
+        surplus = len(self.gaps) - GAPS_MAX
+        for gap in self.gaps[: max(surplus, 0)]:
+            gap.at = gap.at or now
+            if now - gap.at > timedelta(seconds=GAP_SECONDS):
+                self.gaps.remove(gap)
+
+
+def _without(gap: Gap, seq: int) -> Iterator[Gap]:
+    if not gap.first <= seq <= gap.last:
+        yield gap
+        return
+    if gap.first < seq:
+        yield Gap(gap.first, seq - 1, gap.at)
+    if seq < gap.last:
+        yield Gap(seq + 1, gap.last, gap.at)
 
 
 class Following:
@@ -98,7 +136,7 @@ class Following:
         place = Place.read(after)
         loop = asyncio.get_running_loop()
         if place.told:
-            for row in await self._executions.fetch("stream/runs", self._id, place.told):
+            for row in await self._executions.fetch("stream/runs", self._id, place.told, place.high):
                 self._runs[row["path"]] = row["run"], row["attempt"]
         asked_at = -FOLLOW_EVERY
         with self._followers.reading(self._id) as news:
@@ -127,25 +165,26 @@ class Following:
 
     async def _page(self, place: Place) -> list[Row]:
         """What is new, in the order of time."""
-        records_max = PAGE + len(place.beyond)
-        page = await self._executions.fetch("stream/life", self._id, place.low, place.told, records_max, PAGE)
-        records = [row for row in page if not row["told"]]
-        told = [row for row in page if row["told"]]
-        new = [row for row in records if row["number"] not in place.beyond]
+        first, last = [gap.first for gap in place.gaps], [gap.last for gap in place.gaps]
+        page = await self._executions.fetch("stream/life", self._id, place.high, first, last, place.told, PAGE)
+        parts: dict[str, list[Row]] = {"told": [], "late": [], "new": []}
+        for row in page:
+            parts[row["part"]].append(row)
         # Of a full page the rest is not known: what is later than its end must wait for that.
-        ends = [rows[-1]["at"] for rows, most in ((records, records_max), (told, PAGE)) if len(rows) == most]
-        rows: list[Row] = sorted(
-            [*told, *new], key=lambda row: row["at"]
-        )  # at the same time, what was told comes first
+        ends = [rows[-1]["at"] for rows in parts.values() if len(rows) == PAGE]
+        # At the same time, what was told comes first.
+        rows = sorted((row for part in parts.values() for row in part), key=lambda row: row["at"])
         return rows if not ends else [row for row in rows if row["at"] <= min(ends)]
 
     def _event(self, row: Row, place: Place) -> Iterator[LifeEvent]:
-        if row["told"]:
+        if row["part"] == "told":
             yield from self._told(row, place)
             return
         at = row["at"]
-        place.see(row["number"], at, datetime.now(at.tzinfo))
+        place.see(row["number"], at, row["now"])
         kind = row["kind"]
+        if kind == "continued":  # its chunks stand: it came to its end
+            self._runs.clear()
         if kind == "failed" and row["run_at"] is not None:
             kind = "retrying"
         if row["path"] and (kind in ("completed", "failed", "retrying") or row["key"] is not None):

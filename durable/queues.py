@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from durable.errors import ConfigurationError, UsageError
+from durable.model.names import storable
 
 COUNT_MAX = (1 << 31) - 1
 KEY_MAX = 200  # characters
@@ -93,8 +94,8 @@ def checked_key(key: Any) -> str:
     if not isinstance(key, str | int | UUID) or isinstance(key, bool):
         raise UsageError(f"{key!r} cannot be a key. Give a str, an int or a UUID.")
     text = str(key)
-    if not text or len(text) > KEY_MAX or "\0" in text:
-        raise UsageError(f"{text[:50]!r} cannot be a key. Give 1 to {KEY_MAX} characters, none of them NUL.")
+    if not text or len(text) > KEY_MAX or not storable(text):
+        raise UsageError(f"{text[:50]!r} cannot be a key. Give 1 to {KEY_MAX} characters, without NUL and surrogates.")
     return text
 
 

@@ -13,11 +13,11 @@ from durable.codec import Codec
 from durable.errors import EncodeError, PayloadTooLarge, UsageError
 from durable.ids import execution_uuid, given_name, new_id, new_token
 from durable.model.definition import UNANNOTATED, Definition
-from durable.model.names import check_name
+from durable.model.names import check_name, storable
 from durable.queues import Queue, checked_key
 from durable.runtime.listener import HELD, QUEUES, TIMER
 from durable.store.executions import NewExecution
-from durable.timing import DURATION_MAX
+from durable.timing import DURATION_MAX, instant
 
 PRIORITY_MAX = 32_767
 
@@ -76,12 +76,13 @@ class Draft:
 def draft_of(definition: Definition, options: Options) -> Draft:
     """What is common to executions that are started so. Raises `EncodeError` and `UsageError`."""
     _check_times(options.delay, options.scheduled_at)
+    scheduled_at = None if options.scheduled_at is None else instant(options.scheduled_at, "scheduled_at")
     return Draft(
         definition,
         check_queue_name(definition.queue if options.queue is None else options.queue),
         check_priority(definition.priority if options.priority is None else options.priority),
         encode_tags(options.tags) if options.tags else None,
-        options.scheduled_at,
+        scheduled_at,
         None if options.delay is None else options.delay.total_seconds(),
         None if definition.timeout is None else definition.timeout.total_seconds(),
     )
@@ -128,10 +129,6 @@ def once_of(name: str, dedupe_key: str | None) -> str:
 def _check_times(delay: timedelta | None, scheduled_at: datetime | None) -> None:
     if delay is not None and scheduled_at is not None:
         raise UsageError("both delay and scheduled_at were given. Choose one.")
-    if scheduled_at is not None and scheduled_at.tzinfo is None:
-        raise UsageError(
-            f"scheduled_at is {scheduled_at!r}, which has no time zone. Give an aware datetime, e.g. with tzinfo=UTC."
-        )
     if delay is not None and not timedelta(0) <= delay <= DURATION_MAX:
         raise UsageError(f"delay is {delay!r}. Give a timedelta from zero to a hundred years.")
 
@@ -145,9 +142,9 @@ def check_priority(priority: int) -> int:
 
 def check_queue_name(queue: str) -> str:
     """Return *queue*, or raise `UsageError`: names travel in notifications, joined by commas."""
-    if not queue or len(queue) > 200 or "," in queue or "\0" in queue or queue in (TIMER, HELD, QUEUES):
+    if not queue or len(queue) > 200 or "," in queue or not storable(queue) or queue in (TIMER, HELD, QUEUES):
         raise UsageError(
-            f"{queue!r} cannot be the name of a queue. Give 1 to 200 characters without comma, "
+            f"{queue!r} cannot be the name of a queue. Give 1 to 200 characters without comma, NUL and surrogates, "
             f"not {TIMER!r}, {HELD!r} or {QUEUES!r}."
         )
     return queue

@@ -23,7 +23,7 @@ from durable.parts import Calls, Parts
 from durable.request import Draft, Options, draft_of, encoded, key_of
 from durable.runtime.listener import READY, TIMER
 from durable.store.connection import Row
-from durable.store.executions import NewExecution, notify_in, start_in
+from durable.store.executions import NewExecution, existing_in, notify_in, start_in
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -82,7 +82,10 @@ class Starting(Calls):
                 message = TIMER if row["due_in"] is not None else new.queue
                 await notify_in(connection, READY, message)  # type: ignore[arg-type]
             check_refused(new, row)
-            created = bool(row["created"]) or self._existing(new, row["existing_workflow"], on_conflict)
+            created = bool(row["created"])
+            if not created:
+                found = row["existing_workflow"] or await existing_in(connection, new.execution_id)  # type: ignore[arg-type]
+                self._existing(new, found, on_conflict)
         elif self._begins_here(parts, draft):
             created = await self._begin_here(parts, draft, new, on_conflict)
         else:

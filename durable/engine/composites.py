@@ -5,6 +5,7 @@ Each asks the journal first and records its own result, so that whoever resumes 
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 from durable.codec import JsonCodec
@@ -79,12 +80,15 @@ async def loop(
         if isinstance(done, Blocked):
             return done
         count += 1
+        # It may take long, and a crash must not repeat the last step.
+        if inspect.iscoroutinefunction(node.until.function):
+            await run.write(strand)
         ready = await rules.ask(run, path, strand, node.until, done)
         if ready:
             text = None if done.seq == value.seq else done.text
             record = Record(run.subject.history.take_seq(), path, "completed", value=text)
             return await run.settle(record, value, strand, hold)
-        if count == node.max_iterations:
+        if node.max_iterations is not None and count >= node.max_iterations:
             error = LoopExhausted(f"{path!r} did not come to its end within its {count} iterations")
             raise await rules.failed(run, path, strand, error)
         data = await _iterated(run, path, value, done, count, strand)
@@ -104,6 +108,8 @@ async def _iterated(run: Interpreter, path: str, value: Value, done: Value, coun
     record.takes_back = history.open_at(set(gone))
     await run.write(strand, record)
     history.forget(gone)
+    for seq in drops:
+        run.dues.pop(seq, None)
     return value if text is None else Value(text, record.seq)
 
 

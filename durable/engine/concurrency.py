@@ -30,10 +30,12 @@ _UNUSABLE = (MergeConflict, DecodeError, EncodeError)  # what has come of the pa
 
 @dataclass(slots=True)
 class _Part:
-    """How an arm or an item has ended: what its last step returned, as JSON text, or why it failed."""
+    """How an arm or an item has ended: what its last step returned, as JSON text, or why it failed; and the data of an arm,
+    if any step of it has changed that."""
 
     text: str | None = None
     failure: Failure | None = None
+    changed: str | None = None
 
 
 @dataclass(slots=True)
@@ -74,7 +76,8 @@ async def parallel(
         if isinstance(done, Blocked):
             blocked.append(done)
         else:
-            parts[arm.key] = _Part(None if own.silent else done.text)
+            changed = None if done.seq == value.seq else done.text
+            parts[arm.key] = _Part(None if own.silent else done.text, changed=changed)
 
     await _together(run, path, strand, len(node.arms), work)
     if blocked:
@@ -102,7 +105,7 @@ def _combined(run: Interpreter, node: Parallel, value: Value, ended: dict[str, _
     codec = run.runner.codec
     if node.merge == "collect":
         return codec.encode({key: None if p.text is None else codec.decode(p.text) for key, p in ended.items()})
-    changed = [(key, codec.decode(part.text)) for key, part in ended.items() if part.text is not None]
+    changed = [(key, codec.decode(part.changed)) for key, part in ended.items() if part.changed is not None]
     if not changed:
         return None
     return codec.encode(merge(codec.decode(value.text), changed, deep=node.merge == "deep"))

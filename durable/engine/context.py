@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import weakref
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
@@ -98,7 +99,8 @@ class Context(msgspec.Struct, eq=False):
 
     def progress(self, fraction: float, message: str | None = None) -> None:
         """Tell whoever follows the execution how far this attempt has come: *fraction* from 0 to 1. Does not wait; may be
-        called in a thread. See `Handle.events`."""
+        called in a thread. See `Handle.events`. Raises `UsageError` for another fraction, and for a *message* that is no
+        text; what of that cannot be stored is spelled out."""
         if not 0 <= fraction <= 1:
             raise UsageError(f"progress is {fraction!r}. Give a fraction from 0 to 1.")
         self.stream.progress(fraction, message)
@@ -113,9 +115,11 @@ class Context(msgspec.Struct, eq=False):
     @property
     def idempotency_key(self) -> str:
         """The same for every attempt of this step in this execution, on any worker: give it to services that you call. Another
-        one after ``durable.continue_as``."""
+        one after ``durable.continue_as``, and in what ``durable.run`` calls, one for each call."""
         life = f"~{self.life}" if self.life else ""
-        return f"{self.execution_id}:{self.path}{life}"
+        called = WITHIN_CALL.get()
+        call = "" if called is None else f":{called[1]}"
+        return f"{self.execution_id}:{self.path}{life}{call}"
 
     @property
     def cancelled(self) -> bool:
@@ -137,6 +141,15 @@ class Context(msgspec.Struct, eq=False):
         return f"<Context of {self.path!r}, attempt {self.attempt}, execution {self.execution_id!r}>"
 
 
+# The name of what `durable.run` calls, and the key of this call.
+WITHIN_CALL: contextvars.ContextVar[tuple[str, str] | None] = contextvars.ContextVar(
+    "durable_within_call", default=None
+)
+# A task of a body, and the key of what it has used first. Those that it begins inherit it, until they use something themselves.
+# Weakly: the task holds the variable itself.
+MAKER: contextvars.ContextVar[tuple[weakref.ref[asyncio.Task[Any]], str] | None] = contextvars.ContextVar(
+    "durable_maker", default=None
+)
 CURRENT: contextvars.ContextVar[Context | None] = contextvars.ContextVar("durable_context", default=None)
 
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
 import hashlib
 import json
 import random
 import typing
+import weakref
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -23,9 +23,9 @@ from uuid import UUID
 import msgspec
 
 from durable.codec import Codec
-from durable.engine.context import CURRENT, Body
+from durable.engine.context import CURRENT, MAKER, WITHIN_CALL, Body
 from durable.engine.journal import ENDING_PATH, Birth, Kind, Record
-from durable.engine.rest import Rest
+from durable.engine.rest import TURNS, Rest
 from durable.engine.strands import Strand
 from durable.errors import (
     AmbiguousEffect,
@@ -35,6 +35,7 @@ from durable.errors import (
     JournalMismatch,
     NonRetryable,
     RunFailed,
+    RunRefused,
     UsageError,
 )
 from durable.model.definition import UNANNOTATED, Step
@@ -49,7 +50,8 @@ EFFECTS_MAX = 10_000  # of one body: all of them are read again each time it wak
 _DIGEST_LETTERS = 16
 _encode = msgspec.json.Encoder().encode
 
-_WITHIN_CALL: contextvars.ContextVar[str | None] = contextvars.ContextVar("durable_within_call", default=None)
+_MAKER_LETTERS = 8
+_FINAL = "final"  # the target of a call that failed, and that no attempt of the step is to make again
 
 
 def effects() -> Effects:
@@ -64,10 +66,10 @@ def effects() -> Effects:
         raise UsageError(
             f"this was awaited by something that the body of {context.path!r} has left behind. Await it there."
         )
-    if (called := _WITHIN_CALL.get()) is not None:
+    if (called := WITHIN_CALL.get()) is not None:
         raise UsageError(
-            f"this was awaited within run({called!r}), whose answer is recorded as a whole: when the body runs again, what is "
-            "inside is not called, and others would get its answers. Await it in the body itself."
+            f"this was awaited within run({called[0]!r}), whose answer is recorded as a whole: when the body runs again, what "
+            "is inside is not called, and others would get its answers. Await it in the body itself."
         )
     if context.transaction is not None:
         raise UsageError(
@@ -85,6 +87,7 @@ class Effects:
     __slots__ = (
         "_asked",
         "_attempt",
+        "_calls",
         "_count",
         "_in_flight",
         "_keys",
@@ -110,6 +113,8 @@ class Effects:
         self._waiters: dict[
             str, asyncio.Task[Any] | None
         ] = {}  # by the name of a wait: the task that has used it first
+
+        self._calls: dict[str, list[str]] | None = None  # by call: the keys under which it was recorded before
 
     @property
     def codec(self) -> Codec:
@@ -157,7 +162,8 @@ class Effects:
                 "Bind what is no data with functools.partial, and give it a name=."
             ) from error
         digest = hashlib.sha256(text.encode()).hexdigest()[:_DIGEST_LETTERS]
-        key = self._take_key(f"run:{name}:{digest}")
+        call = f"run:{name}:{digest}"
+        key = await self._of_another_task(call, self._take_key(f"{call}{self._maker()}"))
         kind = _result_type(function)
         tried: list[Record] = []
         for record in self.recorded(key)[0]:
@@ -168,11 +174,11 @@ class Effects:
             if tried:
                 last = tried[-1]
                 if last.delay is None:
-                    raise RunFailed(name, last.failure)
+                    raise (RunRefused if last.target == _FINAL else RunFailed)(name, last.failure)
                 await self._pause(last)
             await self._may_begin()
             with self.rest.at_work():
-                within = _WITHIN_CALL.set(name)
+                within = WITHIN_CALL.set((name, key))
                 try:
                     returned = await self.run.runner.call(function, args, self._path, key)
                 except Exception as error:
@@ -182,18 +188,20 @@ class Effects:
                     text = _encode(failure).decode()
                     seq = self.take_seq()
                     record = Record(seq, self._path, "tried", self._attempt, error=text, delay=seconds, key=key)
-                    await self.write(record)
+                    record.target = _FINAL if isinstance(error, NonRetryable) else None
+                    await self.write(record, made=True)
                     if delay is None:
-                        raise RunFailed(name, failure) from error
+                        raise (RunFailed if record.target is None else RunRefused)(name, failure) from error
                     tried.append(record)
                     continue
                 finally:
-                    _WITHIN_CALL.reset(within)
+                    WITHIN_CALL.reset(within)
                 try:
                     result = codec.encode(returned, kind)
                 except EncodeError as error:
                     raise NonRetryable(f"run({name!r}): what it returned cannot be stored: {error}") from error
-                await self.write(Record(self.take_seq(), self._path, "ran", self._attempt, value=result, key=key))
+                record = Record(self.take_seq(), self._path, "ran", self._attempt, value=result, key=key)
+                await self.write(record, made=True)
                 return codec.decode(result, kind)
 
     # --- Children that are only begun ---------------------------------------------------------------------------
@@ -228,6 +236,7 @@ class Effects:
             history = self.run.subject.history
             record = Record(self.take_seq(), ENDING_PATH, "continued", history.life + 1, text)
             record.takes_back = tuple(history.open.values())
+            self.rest.leave_to(asyncio.current_task())
             await self.write(record)
             self.rest.let_go_at_once()
         await self._for_ever()
@@ -243,7 +252,42 @@ class Effects:
             raise NonRetryable(
                 f"the body of {self._path!r} has more than {EFFECTS_MAX:,} effects. Use several steps, or a loop."
             )
-        return f"{name}#{count}"
+        key, task, known = f"{name}#{count}", asyncio.current_task(), MAKER.get()
+        if task is not None and task is not self._strand.task and (known is None or known[0]() is not task):
+            MAKER.set((weakref.ref(task), key))
+        return key
+
+    def _maker(self) -> str:
+        """Which task of the body makes a call: equal calls of several tasks are to be told apart by more than the order in
+        which they come, for that hangs on how long other things take. Nothing for the body itself. A task is known by what it
+        has used first, and before that by the task that has begun it: tasks begin in their order."""
+        task = asyncio.current_task()
+        if task is self._strand.task:
+            return ""
+        known = MAKER.get()
+        identity = "" if known is None else known[1] if known[0]() is task else f"{known[1]}>"
+        return f"@{hashlib.sha256(identity.encode()).hexdigest()[:_MAKER_LETTERS]}"
+
+    async def _of_another_task(self, call: str, key: str) -> str:
+        """The *key* of a call; or that of an equal one that is recorded and that nobody asks for: other code has made it in
+        another task. Those that ask for what they have made themselves are let do so first."""
+        past = self.run.subject.history.by_path.get(self._path)
+        effects = None if past is None else past.effects
+        if effects is None or key in effects:
+            return key
+        if self._calls is None:
+            self._calls = {}
+            for known in (key for key, records in effects.items() if records[-1].kind == "ran"):
+                self._calls.setdefault(_call_of(known), []).append(known)
+
+        def unasked() -> str:
+            return next((known for known in (self._calls or {}).get(call, ()) if known not in self._asked), key)
+
+        if unasked() != key:
+            with self.rest.at_work():
+                for _ in range(TURNS):
+                    await asyncio.sleep(0)
+        return unasked()
 
     @contextlib.contextmanager
     def waiting(self, kind: str, own: str | None) -> Generator[str]:
@@ -277,6 +321,12 @@ class Effects:
                 holding.append(record)
         return holding, failed
 
+    def given_up(self, key: str) -> list[Record]:
+        """The registrations of a wait that ended with the execution, before somebody had it go on."""
+        past = self.run.subject.history.by_path.get(self._path)
+        records = () if past is None or past.effects is None else past.effects.get(key, ())
+        return [record for record in records if record.kind == "waiting" and not record.attempt]
+
     def mismatch(self) -> JournalMismatch | None:
         """What shows that the code was changed, once the body can ask for nothing more: something of this attempt is recorded
         that it has not asked for, and it has asked for something else of that name."""
@@ -304,8 +354,11 @@ class Effects:
     def take_seq(self) -> int:
         return self.run.subject.history.take_seq()
 
-    async def write(self, record: Record) -> None:
-        self.rest.refuse_ended()
+    async def write(self, record: Record, *, made: bool = False) -> None:
+        """Make a record durable. That of a call that was *made* is written although the strand is over: else it is made
+        again."""
+        if not made:
+            self.rest.refuse_ended()
         try:
             await self.run.write(self._strand, record)
         except AnsweredMeanwhile:
@@ -326,6 +379,12 @@ class Effects:
     async def _for_ever(self) -> NoReturn:
         while True:
             await self.loop.create_future()  # until the cancellation comes
+
+
+def _call_of(key: str) -> str:
+    """What of the key of a call says neither which task has made it nor which of several equal ones it is."""
+    call = key.rpartition("#")[0]
+    return call[: -_MAKER_LETTERS - 1] if call[-_MAKER_LETTERS - 1 : -_MAKER_LETTERS] == "@" else call
 
 
 def _label(key: str) -> str:

@@ -96,6 +96,10 @@ class Inbox(msgspec.Struct, eq=False):
         for number in numbers:
             self._messages.pop(number, None)
 
+    def unread(self, topic: str) -> Message | None:
+        """The earliest message on *topic* that no wait has been given."""
+        return next((message for message in self._left() if message.topic == topic), None)
+
     def topics(self) -> list[str]:
         """What is to wake the execution that has let go."""
         left = self._left()

@@ -396,6 +396,7 @@ class Interpreter:
                 body.over = True
                 if body.effects is not None:
                     body.effects.rest.close()
+                    await body.effects.rest.come_to_rest()
         if body is not None and body.effects is not None and (rest := body.effects.rest).ended:
             if self._stopped(strand):
                 raise asyncio.CancelledError

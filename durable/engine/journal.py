@@ -186,6 +186,8 @@ class History:
         """Take in a record that is durable."""
         if record.seq >= self.next_seq:
             self.next_seq = record.seq + 1
+        for wait in record.takes_back:
+            self.open.pop((wait.path, wait.key or ""), None)
         if record.kind == "failing":
             self.failing = record
             return
@@ -475,8 +477,9 @@ class Journal(Protocol):
         """Wait until at most so many of what was told are not durable yet. Raises like `record`."""
         ...
 
-    async def end_of_child(self, execution_id: UUID) -> str | None:
-        """How a child has ended, as its parent is told (`durable.model.answers.ChildEnd`); None while it has not."""
+    async def end_of_child(self, execution_id: UUID) -> tuple[str | None, bool]:
+        """How a child has ended, as its parent is told (`durable.model.answers.ChildEnd`), None while it has not; and whether
+        this execution is its parent, which is sent a message then. A fork is not, of what the other one has started."""
         ...
 
     async def fetch_mail(self) -> None:

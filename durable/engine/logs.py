@@ -11,6 +11,7 @@ from uuid import uuid4
 import msgspec
 
 from durable.engine.streaming import Told
+from durable.model.names import visible
 
 if TYPE_CHECKING:
     from durable.engine.interpreter import Interpreter
@@ -56,7 +57,7 @@ class Logs:
         self._room -= len(text)
         if self._count > RECORDS_MAX or self._room < 0:
             level, logger, text = "WARNING", "durable", "this run of the step has logged more, which is not kept"
-        # PostgreSQL keeps no NUL, and the codec's own no half of a character.
-        text = text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
-        value = _encode({"level": level, "logger": logger}).decode()
-        self._interpreter.journal.log(Told(self._run, self._count, self._attempt, "log", self._path, text, value))
+        value = _encode({"level": level, "logger": visible(logger)}).decode()
+        self._interpreter.journal.log(
+            Told(self._run, self._count, self._attempt, "log", self._path, visible(text), value)
+        )

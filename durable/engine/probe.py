@@ -146,8 +146,8 @@ class _Nowhere:
     async def drain_stream(self, most: int) -> None:
         """There is nothing."""
 
-    async def end_of_child(self, execution_id: UUID) -> str | None:
-        return None
+    async def end_of_child(self, execution_id: UUID) -> tuple[str | None, bool]:
+        return None, True
 
     async def fetch_mail(self) -> None:
         """There is none."""

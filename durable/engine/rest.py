@@ -36,10 +36,11 @@ class Rest:
     """What one run of a body is doing: how many of its effects are at work, and which only wait."""
 
     __slots__ = (
+        "_at_work",
         "_body",
-        "_busy",
         "_closed",
         "_held_by",
+        "_left_to",
         "_limit_left",
         "_loop",
         "_pauses",
@@ -58,7 +59,8 @@ class Rest:
         self._loop = body.run.loop
         self._pauses: dict[Pause, None] = {}  # in the order in which they began
         self._limit_left = 0.0
-        self._busy = 0  # effects that are being done or recorded
+        self._at_work: dict[asyncio.Task[object] | None, int] = {}  # how many effects each task does or records
+        self._left_to: asyncio.Task[object] | None = None  # who alone may go on
         self._turns = 0  # of the loop, until it is looked whether the body only waits
         self._resting = False
         self._closed = False
@@ -72,19 +74,38 @@ class Rest:
     @property
     def busy(self) -> bool:
         """Whether effects are at work."""
-        return self._busy > 0
+        return bool(self._at_work)
 
     def let_go_at_once(self) -> None:
         """End the body: the execution goes on, but not with this run of it."""
-        if self._closed or self.ended:
+        if self.ended:
             raise asyncio.CancelledError
         self.suspended_until = self._loop.time()
+        if self._closed:  # the body is over, and something that it has left has begun the execution afresh
+            raise asyncio.CancelledError
         self._cancel()
 
     def refuse_ended(self) -> None:
         """Cancel whoever goes on although the body was ended: it has swallowed that, or left something behind."""
-        if self.ended or self._closed or self._body.strand.over:
+        if self._left_to is not None:
+            if asyncio.current_task() is not self._left_to:
+                raise asyncio.CancelledError
+        elif self.ended or self._closed or self._body.strand.over:
             raise asyncio.CancelledError
+
+    def leave_to(self, task: asyncio.Task[object] | None) -> None:
+        """From now on the other tasks of the body may do nothing more."""
+        self._left_to = task
+
+    async def come_to_rest(self) -> None:
+        """The body is over, and this is closed: have what it has left at work come to its end, for it must not go on beside
+        what comes next. It is cancelled; a thread, and a record on its way, are waited for."""
+        own = asyncio.current_task()
+        while left := [task for task in self._at_work if task is not None and task is not own]:
+            for task in left:
+                if task is not self._left_to:
+                    task.cancel()
+            await asyncio.wait(left)
 
     @contextlib.contextmanager
     def at_work(self) -> Generator[None]:
@@ -92,13 +113,15 @@ class Rest:
         self.refuse_ended()
         task = asyncio.current_task()
         before = 0 if task is None else task.cancelling()
-        self._busy += 1
+        self._at_work[task] = self._at_work.get(task, 0) + 1
         self._wake()
         try:
             yield
         finally:
-            self._busy -= 1
-            if self._held_by is not None and not self._busy and not self.ended and not self._closed:
+            self._at_work[task] -= 1
+            if not self._at_work[task]:
+                del self._at_work[task]
+            if self._held_by is not None and not self._at_work and not self.ended and not self._closed:
                 self.end(self._held_by)
             self._look_soon()
         if task is not None and task.cancelling() > before:
@@ -129,7 +152,7 @@ class Rest:
     def hold(self, reason: Interruption) -> None:
         """Nothing new may begin. The body is ended, once what is at work is recorded."""
         self._held_by = self._held_by or reason
-        if not self._busy:
+        if not self._at_work:
             self.end(reason)
 
     def end(self, reason: Exception) -> None:
@@ -162,7 +185,7 @@ class Rest:
         self._turns = TURNS
 
     def _turn(self) -> None:
-        self._turns = 0 if self._busy else self._turns - 1
+        self._turns = 0 if self._at_work else self._turns - 1
         if self._turns:
             self._loop.call_soon(self._turn)
         elif not self._closed and not self.ended and self._pauses:
@@ -171,7 +194,7 @@ class Rest:
     def _look(self) -> None:
         # One that is over has a task which is about to go on.
         far = all(not p.over.done() and p.due - self._loop.time() > IN_PLACE for p in self._pauses)
-        if far and not self._busy and not self._resting:
+        if far and not self._at_work and not self._resting:
             if (mismatch := self._mismatch()) is not None:
                 self.end(mismatch)
                 return

@@ -20,7 +20,7 @@ from anyio import CapacityLimiter, to_process
 
 from durable.codec import Codec
 from durable.engine.child import in_child
-from durable.engine.context import CURRENT, Context
+from durable.engine.context import CURRENT, MAKER, WITHIN_CALL, Context
 from durable.errors import DecodeError, EncodeError, Interruption, NonRetryable, StepTimeout
 from durable.model.definition import UNANNOTATED, Decision, Rule, Signature, Step
 from durable.model.results import Goto
@@ -133,6 +133,8 @@ class StepRunner:
         # crash would not feel it.
         variables = contextvars.copy_context()
         variables.run(CURRENT.set, context)
+        variables.run(MAKER.set, None)  # an execution may have been begun by the body of another one
+        variables.run(WITHIN_CALL.set, None)
         span = None
         if self.tracer is not None:
             span = self.tracer.begin(context)

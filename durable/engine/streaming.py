@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 from durable.errors import UsageError
+from durable.model.names import visible
 
 if TYPE_CHECKING:
     from durable.engine.interpreter import Interpreter
@@ -62,6 +63,10 @@ class Stream:
 
     def progress(self, fraction: float, message: str | None) -> None:
         """See `Context.progress`."""
+        given: Any = message
+        if given is not None and not isinstance(given, str):
+            raise UsageError(f"the message of progress is {given!r}. Give a text.")
+        message = None if message is None else visible(message)
         text = self._interpreter.runner.codec.encode(fraction)
         if self._here():
             self._tell("progress", message, text)

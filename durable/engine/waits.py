@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 _encode = msgspec.json.Encoder().encode
 
 ON_ITS_WAY = 0.01  # seconds until it is looked again
+LOOK_AGAIN = 30.0  # seconds; at a child that another execution has started, whose end nobody tells us
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,21 +91,40 @@ class _Waiting:
         self.seq = effects.take_seq() if registered is None else registered.seq
         self.birth: Birth | None = None
         self.child: UUID | None = None
-        topics = wait.topics
-        if wait.asked is not None:
-            topics = [topic_of_input(self.seq, wait.asked.name)]
-        elif wait.listens is not None:
-            topics = [topic_of_match(self.seq, wait.listens.name)]
-        elif wait.bears is not None:
+        self.told = True  # whether the end of what was started is told to us
+        topics = None if registered is not None else self._answered_too_late()
+        if topics is None and wait.bears is not None:
             if registered is None:
                 self.birth = wait.bears(key, failed)
                 self.child = self.birth.execution_id
             else:  # as it is, whatever the code would begin today
-                self.child = msgspec.json.decode(registered.value or "", type=UUID)
-            topics = [topic_of_child(self.child)]
-        elif wait.started is not None:
-            topics = [topic_of_started(wait.started)]
+                self.child = _child_of(registered)
+        if topics is None:
+            topics = self._topics(self.seq, self.child)
         self.wanted = Wanted(topics, wait.every, self.seq, _nobody, looks=wait.started is not None)
+
+    def _topics(self, seq: int, child: UUID | None) -> Sequence[str]:
+        """Where the answer comes to a wait that record *seq* has registered."""
+        wait = self.wait
+        if wait.asked is not None:
+            return [topic_of_input(seq, wait.asked.name)]
+        if wait.listens is not None:
+            return [topic_of_match(seq, wait.listens.name)]
+        if child is not None:
+            return [topic_of_child(child)]
+        return wait.topics if wait.started is None else [topic_of_started(wait.started)]
+
+    def _answered_too_late(self) -> Sequence[str] | None:
+        """Where the answer is that came between the last look of an execution that failed and its end: it was
+        acknowledged, or a child has done its work, and now that the execution goes on it does."""
+        if self.wait.asked is None and self.wait.listens is None and self.wait.bears is None:
+            return None
+        for record in self.effects.given_up(self.key):
+            topics = self._topics(record.seq, None if self.wait.bears is None else _child_of(record))
+            message = self.effects.run.journal.inbox.unread(topics[0])
+            if message is not None and child_failure((message.topic, message.payload)) is None:
+                return topics
+        return None
 
     async def answer(self) -> list[tuple[str, str]] | None:
         effects, wanted = self.effects, self.wanted
@@ -145,21 +165,24 @@ class _Waiting:
         await asyncio.sleep(0)
 
     async def _look_until(self, due: float) -> None:
-        """Look whether the child has ended, at once and whenever something has come, until the time has passed."""
-        inbox, over = self.effects.run.journal.inbox, False
-        while not over:
+        """Look whether the child has ended, at once and whenever something has come, until the time has passed. Of one that is
+        not ours nothing will come."""
+        inbox, loop = self.effects.run.journal.inbox, self.effects.run.loop
+        while True:
             seen = inbox.seen
             if await self._has_ended():
                 return
             if inbox.seen == seen:  # else something came while that was looked up
-                over = await self.effects.rest.pause(due, self.wanted)
+                soon = math.inf if self.told else loop.time() + LOOK_AGAIN
+                if await self.effects.rest.pause(min(due, soon), self.wanted) and due <= soon:
+                    return
 
     async def _has_ended(self) -> bool:
         """Whether the child that was started has ended: then that is the answer."""
         if self.wait.started is None:
             return False
         with self.effects.rest.at_work():
-            end = await self.effects.run.journal.end_of_child(self.wait.started)
+            end, self.told = await self.effects.run.journal.end_of_child(self.wait.started)
         if end is not None:
             self.wanted.answer = [Message(0, topic_of_child(self.wait.started), end)]
         return end is not None
@@ -194,6 +217,10 @@ class _Waiting:
         record.error = _encode(Failure.of(failure)).decode()
         await self.effects.write(record)
         raise failure
+
+
+def _child_of(registered: Record) -> UUID:
+    return msgspec.json.decode(registered.value or "", type=UUID)
 
 
 def _expired(record: Record) -> None:

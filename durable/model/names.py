@@ -19,6 +19,11 @@ def check_name(name: Any, what: str) -> str:
     return name
 
 
+def visible(text: str) -> str:
+    """*text*, with what of it cannot be stored, NUL and halves of characters, spelled out."""
+    return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
+
+
 def storable(text: str) -> bool:
     """Whether PostgreSQL can store *text* as it is."""
     return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)

@@ -97,6 +97,11 @@ class Claimer:
             return
         self._nudged.set()
 
+    def learn(self, claimable: Claimable) -> None:
+        """More may be claimed here."""
+        self._claimable = claimable
+        self.nudge(held=True)
+
     def limits_changed(self) -> None:
         """Limits of queues may be others than we know."""
         self._limits_changed = True

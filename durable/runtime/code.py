@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+
+import msgspec
 
 from durable.engine.journal import History, Record
 from durable.model.definition import Definition
@@ -74,6 +76,24 @@ def judged(
                 reason,
             )
     return codes
+
+
+class Shapes:
+    """The stored shapes of our workflows, judged. `codes` has what an execution of each goes on with, `count` how many of all
+    workflows there were when they were read."""
+
+    def __init__(self, definitions: Mapping[tuple[str, int], Definition]) -> None:
+        self._definitions = definitions
+        self.names = sorted({name for name, _ in definitions})
+        self.codes: dict[int, Code] = {}
+        self.count = 0
+
+    def judge(self, rows: Sequence[Named]) -> None:
+        """Judge what is new in rows of ``shape/read``."""
+        new = ((r["shape_id"], r["workflow"], r["version"], msgspec.json.decode(r["tree"])) for r in rows)
+        self.codes.update(judged(self._definitions, (one for one in new if one[0] not in self.codes)))
+        if rows:
+            self.count = rows[0]["shapes"]
 
 
 def claimable(codes: Mapping[int, Code]) -> Claimable:

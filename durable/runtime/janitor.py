@@ -8,17 +8,24 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeAlias
 from uuid import UUID
 
-from durable.store.connection import Link, Row
+import asyncpg
+
+from durable.store.connection import AGAIN, LOST, Link, Named, backoff, log_lost
 from durable.store.queries import load
 
 log = logging.getLogger("durable.runtime")
 
 EVERY = 600.0  # seconds between two rounds, on the average
-PAGE = 200  # executions that one statement looks at: a few milliseconds of it
+PAGE = 200  # executions that one statement is to delete: a few milliseconds of it
+REPLY_SECONDS = 60.0  # for one that has very many children, which are deleted with it
 IDS = 2_000
 PAUSE_MAX = 1.0  # seconds between two pages at most: a page that has outlasted an outage took long
+
+
+Place: TypeAlias = tuple[datetime | None, UUID | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,19 +37,11 @@ class Policy:
     seconds: float
 
 
-async def delete_page(
-    link: Link, policy: Policy, place: tuple[datetime | None, UUID | None], *, dry_run: bool = False
-) -> Row:
-    """Look at the next few, see ``retention/delete``."""
-    arguments = (policy.workflow, policy.status, policy.seconds, *place, PAGE, dry_run)
-    return (await link.fetch_surely(load("retention/delete"), *arguments))[0]
-
-
 class Janitor:
     """Runs as a task. Any number of them at once only share the work."""
 
     def __init__(self, dsn: str, policies: Sequence[Policy], keep_ids: float | None) -> None:
-        self._link = Link(dsn, "janitor")
+        self._link = Link(dsn, "janitor", REPLY_SECONDS)
         self._policies = policies
         self._keep_ids = keep_ids
 
@@ -62,14 +61,19 @@ class Janitor:
         deleted = forgotten = 0
         time = asyncio.get_running_loop().time
         for policy in self._policies:
-            place: tuple[datetime | None, UUID | None] = (None, None)
+            place: Place = (None, None)
+            most = PAGE
             while True:
                 began = time()
-                row = await delete_page(self._link, policy, place, dry_run=dry_run)
+                row, most = await self._delete_page(policy, place, most, dry_run=dry_run)
                 deleted += row["deleted"]
-                if row["looked_at"] < PAGE:
+                if row["looked_at"] < most:
                     break
                 place = (row["last_at"], row["last_id"])
+                # Each goes with its children: of those with many, few are looked at.
+                most = (
+                    min(max(most * PAGE // row["deleted"], 1), PAGE) if row["deleted"] > PAGE else min(2 * most, PAGE)
+                )
                 await asyncio.sleep(min(time() - began, PAUSE_MAX))  # others get as much as we have taken
         while self._keep_ids is not None and not dry_run:
             began = time()
@@ -79,6 +83,35 @@ class Janitor:
                 break
             await asyncio.sleep(min(time() - began, PAUSE_MAX))
         return deleted, forgotten
+
+    async def _delete_page(self, policy: Policy, place: Place, most: int, *, dry_run: bool) -> tuple[Named, int]:
+        """Look at the next few, at *most* so many, see ``retention/delete``; and say at how many at most it was. What takes too
+        long is tried with fewer; a single one for which that is so is left, with a word to the log."""
+        query, attempt = load("retention/delete"), 0
+        skipped = False
+        while True:
+            arguments = (policy.workflow, policy.status, policy.seconds, *place, most, dry_run or skipped)
+            try:
+                (row,) = await self._link.fetch(query, *arguments)
+            except asyncpg.QueryCanceledError:
+                if skipped:
+                    raise
+                skipped, most = most == 1, max(most // 8, 1)
+            except (*LOST, *AGAIN) as error:
+                attempt += 1
+                log_lost("janitor", attempt, error)
+                await asyncio.sleep(backoff(attempt))
+            else:
+                if not skipped:
+                    return row, most
+                log.error(
+                    "execution %s of %r could not be deleted within %.0f s, because of its many children or of a slow disk: "
+                    "it is left, and tried again in the next round. If it stays, delete it by hand.",
+                    row["last_id"],
+                    policy.workflow,
+                    REPLY_SECONDS * 0.9,
+                )
+                return {**row, "deleted": 0}, most
 
     async def close(self) -> None:
         """Close its connection."""

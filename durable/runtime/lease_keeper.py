@@ -3,8 +3,8 @@
 A step that blocks the event loop must not cost every execution of the process its claim; so renewal has its own thread, loop
 and connection. It stops when the event loop has been silent for a minute: a process that hangs should lose its work.
 
-Owns the lease and the news that comes with each renewal: which other workers' leases have lapsed. What to do about them, and
-about a lease of its own that cannot be renewed, is the supervisor's.
+Owns the lease and the news that comes with each renewal: which other workers' leases have lapsed, and whether other code has
+come. What to do about that, and about a lease of its own that cannot be renewed, is the supervisor's.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class LeaseKeeper:
 
     *on_lapsed* gets the workers whose leases have lapsed, but only after our own renewals have succeeded for a full lease:
     when PostgreSQL was away, everybody's lease has lapsed and nobody is dead. *on_declared_dead* tells that this worker was
-    taken for dead: its claims are gone.
+    taken for dead: its claims are gone. *on_shapes* gets how many shapes are stored, at first and when that has changed.
     """
 
     def __init__(
@@ -45,6 +45,7 @@ class LeaseKeeper:
         loop: asyncio.AbstractEventLoop,
         on_lapsed: Callable[[list[UUID]], None],
         on_declared_dead: Callable[[], None],
+        on_shapes: Callable[[int], None],
     ) -> None:
         self.lease = lease
         self.valid_until = 0.0  # on the monotonic clock; counted from before the renewal was sent
@@ -53,6 +54,8 @@ class LeaseKeeper:
         self._loop = loop
         self._on_lapsed = on_lapsed
         self._on_declared_dead = on_declared_dead
+        self._on_shapes = on_shapes
+        self._shapes: int | None = None
         self._loop_seen = time.monotonic()
         self._succeeding_since: float | None = None
         self._stop = threading.Event()
@@ -144,6 +147,9 @@ class LeaseKeeper:
         self.valid_until = sent + self.lease
         if self._succeeding_since is None:
             self._succeeding_since = sent
+        if row["shapes"] != self._shapes:
+            self._shapes = shapes = row["shapes"]
+            self._post(lambda: self._on_shapes(shapes))
         if row["lapsed"] and sent - self._succeeding_since >= self.lease:
             lapsed: list[UUID] = list(row["lapsed"])
             self._post(lambda: self._on_lapsed(lapsed))

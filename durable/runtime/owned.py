@@ -213,9 +213,11 @@ class Writes:
         """Go on under another *shape*."""
         return self._commit.submit(self._adopt, execution_id, (execution_id, token, shape))
 
-    def hold(self, execution_id: UUID, token: UUID, shapes: Iterable[int], reason: str) -> Awaitable[Row | None]:
-        """Give the claim back for workers whose definitions are not of these *shapes*."""
-        row = (execution_id, token, _list(shapes), reason)
+    def hold(
+        self, execution_id: UUID, token: UUID, shapes: Iterable[int], reason: str, *, ending: bool
+    ) -> Awaitable[Row | None]:
+        """Give the claim back for workers whose definitions are not of these *shapes*; *ending* is how it was judged."""
+        row = (execution_id, token, _list(shapes), reason, ending)
         return self._commit.write(self._hold, execution_id, row, len(reason))
 
     def release(self, execution_id: UUID, token: UUID) -> Awaitable[Row | None]:
@@ -324,10 +326,13 @@ class Owned:
             if await self.streamed.popleft().settled(self.goes_on_elsewhere) is None:
                 raise self.lost()
 
-    async def end_of_child(self, execution_id: UUID) -> str | None:
+    async def end_of_child(self, execution_id: UUID) -> tuple[str | None, bool]:
         """See `Journal`."""
-        row = await self.supervisor.fetch_end(execution_id)
-        return None if row is None else _told(Ended(row["status"], row["result"], row["error"], row["reason"]))
+        row = await self.supervisor.fetch_result(execution_id)
+        if row is None:
+            return None, False
+        end = _told(Ended(row["status"], row["result"], row["error"], row["reason"])) if row["ended"] else None
+        return end, row["parent_id"] == self.execution_id
 
     async def fetch_mail(self, mail: int = 0) -> None:
         """See `Journal`. All up to number *mail* were sent before this."""
@@ -374,11 +379,7 @@ class Owned:
                     self.supervisor.deliver_posted()
             elif record.bears is not None:
                 self.supervisor.became_ready(record.bears.queue)
-            elif (
-                record.dooms is not None
-                or record.takes_back
-                or (record.kind == "failing" and self.subject.undo is not None)
-            ):
+            elif record.dooms is not None or record.takes_back or record.kind == "failing":
                 self.supervisor.cancel_doomed()
         self.moved()
 

@@ -70,7 +70,7 @@ class Reaper:
         signed_off, suspects_only = buried[0]["signed_off"], buried[0]["suspects_in_flight"]
         moved = await self._move(worker, suspects_only=suspects_only, crashed=not signed_off)
         log.warning("worker %s is dead; %d executions of it are ready again", worker, moved)
-        if not signed_off:
+        if buried[0]["first"] and not signed_off:
             self._on_lost(worker, moved)
         await self._link.fetch_surely(load("worker/remove"), worker)
 

@@ -33,6 +33,7 @@ LOCK_WAIT = "250ms"  # for somebody's transaction that starts the very same exec
 PUT_OFF_SECONDS = 1.0  # until that is tried again
 BROKEN_SECONDS = 60.0  # until a schedule that cannot be fired here is tried again
 DECLARE_EVERY = 60.0  # seconds
+AWAY_AFTER = 150.0  # seconds after which a declaration counts no more, when there is another one
 ORPHANED_AFTER = 300.0  # seconds after which what no worker declares any more counts as taken out of the code
 ENDED_SECONDS = 0.05  # how soon to look after an end: many may come at once
 TRIES = 10  # of taking a declaration up, while others do so
@@ -113,6 +114,7 @@ class Scheduler:
         self._put_off: dict[str, float] = {}  # until when, on the loop's clock
         self._queueing = False
         self._declare_at = 0.0
+        self._declared = False
 
     def look(self) -> None:
         """Some schedule was changed, or may be due."""
@@ -128,9 +130,9 @@ class Scheduler:
         await self._firing_link.close()
 
     async def run(self) -> None:
-        """Fire until cancelled."""
+        """Fire until cancelled. There must be workflows."""
         loop = asyncio.get_running_loop()
-        while self._newest:
+        while True:
             if loop.time() >= self._declare_at:
                 await self.declare()
             # Twice as seldom as others look: only a change of a schedule that nobody has told of waits for it.
@@ -262,9 +264,11 @@ class Scheduler:
         self._declare_at = asyncio.get_running_loop().time() + DECLARE_EVERY * random.uniform(0.5, 1.0)
         names = sorted(self._declarations, key=str.encode)
         for _ in range(TRIES if names else 0):
+            digests = [self._declarations[name].digest for name in names]
             rows = await self._link.fetch_surely(
-                load("schedule/declare"), names, [self._declarations[name].digest for name in names], ORPHANED_AFTER
+                load("schedule/declare"), names, digests, AWAY_AFTER, not self._declared
             )
+            self._declared = True
             counting = [row for row in rows if row["counts"]]
             if not counting:
                 break

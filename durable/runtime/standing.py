@@ -23,7 +23,7 @@ LOOK_SECONDS = 0.05  # between looks at a lease that another thread renews
 
 class Standing:
     """*on_lapse* is called when everything has to be stopped, *on_return* is awaited when work may go on, *on_lapsed_peers*
-    gets the workers whose leases have lapsed."""
+    gets the workers whose leases have lapsed, *on_shapes* how many shapes are stored."""
 
     def __init__(
         self,
@@ -32,6 +32,7 @@ class Standing:
         on_lapse: Callable[[], None],
         on_return: Callable[[], Awaitable[None]],
         on_lapsed_peers: Callable[[list[UUID]], None],
+        on_shapes: Callable[[int], None],
     ) -> None:
         self._dsn = dsn
         self._lease = lease
@@ -39,6 +40,7 @@ class Standing:
         self._on_lapse = on_lapse
         self._on_return = on_return
         self._on_lapsed_peers = on_lapsed_peers
+        self._on_shapes = on_shapes
         self._dead = False
         self._news = asyncio.Event()
         self.lapsed = False
@@ -119,4 +121,5 @@ class Standing:
             asyncio.get_running_loop(),
             self._on_lapsed_peers,
             self._declared_dead,
+            self._on_shapes,
         )

@@ -13,6 +13,7 @@ import json
 import logging
 import random
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -34,7 +35,7 @@ from durable.model.status import Status
 from durable.runtime.auditor import Auditor
 from durable.runtime.canceller import Canceller
 from durable.runtime.claimer import Claimer, Lane
-from durable.runtime.code import Code, claimable, record_from
+from durable.runtime.code import Shapes, claimable, record_from
 from durable.runtime.followers import Followers
 from durable.runtime.herald import Herald
 from durable.runtime.hooks import ExecutionEvent, Hooks, WorkerEvent
@@ -69,7 +70,7 @@ POLL_DEAF = 1.0  # when they do not
 
 
 class Supervisor:
-    """Runs executions with *codes* (by the shape that they were begun under) from *queues* (name to concurrency). `start`, then
+    """Runs executions with the code for their *shapes*, from *queues* (name to concurrency). `start`, then
     `drain`."""
 
     def __init__(
@@ -77,7 +78,7 @@ class Supervisor:
         *,
         dsn: str,
         process: UUID,
-        codes: Mapping[int, Code],
+        shapes: Shapes,
         queues: Mapping[str, int],
         commit: GroupCommit,
         listener: Listener,
@@ -104,7 +105,8 @@ class Supervisor:
         self._hooks = hooks
         self._janitor = janitor
         self._process = process
-        self._codes = codes
+        self._shapes = shapes
+        self._codes = shapes.codes
         self._commit = commit
         self._listener = listener
         self.transactions = transactions
@@ -130,7 +132,7 @@ class Supervisor:
         self._claimer = Claimer(
             dsn,
             self._lanes,
-            claimable(codes),
+            claimable(self._codes),
             self._identity,
             lambda: 0 if self._suspects else 1,
             self._claimed,
@@ -164,7 +166,9 @@ class Supervisor:
             on_resent=self.look_everywhere,
             poll_seconds=self._poll_seconds,
         )
-        self._standing = Standing(dsn, lease, self._stop_everything, self._take_up_work, self._reaper.reap)
+        self._standing = Standing(
+            dsn, lease, self._stop_everything, self._take_up_work, self._reaper.reap, self._shapes_counted
+        )
         self._writes = Writes(commit, self.worker_id)
         self.births = births(self.worker_id)
 
@@ -172,6 +176,17 @@ class Supervisor:
     def worker_id(self) -> UUID:
         """Who this worker is: a new one after it was taken for dead."""
         return self._standing.worker_id
+
+    def _shapes_counted(self, count: int) -> None:
+        if count != self._shapes.count:
+            self._background(self._learn())
+
+    async def _learn(self) -> None:
+        """Other code has come: executions may have begun under it, and be here for us when it has gone again."""
+        before = len(self._codes)
+        self._shapes.judge(await self._link.fetch_surely(load("shape/read"), self._shapes.names))
+        if len(self._codes) > before:
+            self._claimer.learn(claimable(self._codes))
 
     # --- Life -----------------------------------------------------------------------------------------------
 
@@ -188,10 +203,11 @@ class Supervisor:
             ("canceller", functools.partial(self._canceller.run, self._link)),
             ("reaper", self._reaper.run),
             ("auditor", self._auditor.run),
-            ("scheduler", self.scheduler.run),
             ("lease watch", self._standing.watch),
             ("janitor", self._janitor.run),
         ]
+        if self._shapes.names:
+            loops.append(("scheduler", self.scheduler.run))
         if self._reminder is not None:
             loops.append(("reminder", self._reminder.run))
         self._tasks = [asyncio.create_task(self._kept_alive(name, run), name=f"durable {name}") for name, run in loops]
@@ -330,7 +346,8 @@ class Supervisor:
 
     def slots(self) -> list[tuple[str, int, int]]:
         """Of each queue how many executions run here at most, and now."""
-        return [(lane.name, lane.concurrency, lane.in_flight) for lane in self._lanes.values()]
+        used = Counter(owned.queue for owned in self._owned.values())  # not those that are only asked for
+        return [(lane.name, lane.concurrency, used[lane.name]) for lane in self._lanes.values()]
 
     def _lost(self, worker: UUID, executions: int) -> None:
         self._meter.count("durable_workers_lost_total")
@@ -448,7 +465,7 @@ class Supervisor:
         overdue = deadline_in is not None and deadline_in <= 0
         ending = overdue or row["undo"] is not None or history.failing is not None
         if (reason := code.refuses(history, ending=ending)) is not None:
-            self._background(self._hold(row, token, code.definition, reason))
+            self._background(self._hold(row, token, code.definition, reason, ending=ending))
             return
         subject = Subject(
             shown_id(row["execution_id"], row["name"]),
@@ -476,14 +493,18 @@ class Supervisor:
             waits=None if self._tracing is None else waits_of(past.journal, row["ready_at"]),
         )
 
-    async def _hold(self, row: Row, token: UUID, definition: Definition, reason: str) -> None:
+    async def _hold(self, row: Row, token: UUID, definition: Definition, reason: str, *, ending: bool) -> None:
         """Leave an execution that our code cannot go on with to workers that can."""
         queue = row["queue"]
         name = shown_id(row["execution_id"], row["name"])
         log.warning("execution %r of %r is held: %s", name, definition.name, reason)
         try:
             shapes = sorted({*(row["held_by"] or ()), definition.shape})
-            if await self._writes.hold(row["execution_id"], token, shapes, reason) is not None:
+            held = await self._writes.hold(row["execution_id"], token, shapes, reason, ending=ending)
+            if held is not None and not held["stays"]:  # somebody has asked to undo it since
+                self._claimer.nudge(queue)
+                self._listener.send(READY, queue)
+            elif held is not None:
                 event = ExecutionEvent(id=name, workflow=definition.name, status=Status.PENDING, reason=reason)
                 self._hooks.call("on_execution_held", event)
                 self._listener.send(READY, HELD)
@@ -610,7 +631,7 @@ class Supervisor:
         self.followers.moved(owned.execution_id)
         if owned.parent_id is not None:
             self._herald.mail(owned.parent_id, row["parent_queue"], sure=False)
-        if owned.subject.history.open:
+        if owned.subject.history.open or ended.status != Status.COMPLETED:  # with its end its children are doomed
             self._canceller.look()
 
     def suspended(self, owned: Owned, delay: float, *, ready: bool) -> None:
@@ -679,10 +700,10 @@ class Supervisor:
         found = await read_messages(self._link, [owned.execution_id], owned.inbox.seen)
         owned.inbox.put(map(_message, found[owned.execution_id]), mail)
 
-    async def fetch_end(self, execution_id: UUID) -> Row | None:
-        """How an execution has ended; None while it has not."""
+    async def fetch_result(self, execution_id: UUID) -> Row | None:
+        """A row of ``execution/results``; None when there is no such execution."""
         rows = await self._link.fetch_surely(load("execution/results"), [execution_id])
-        return rows[0] if rows and rows[0]["ended"] else None
+        return rows[0] if rows else None
 
     async def release_stray(self, execution_id: UUID, token: UUID) -> None:
         """Give back a claim of ours that nobody here knows."""

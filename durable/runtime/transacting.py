@@ -65,8 +65,6 @@ class OwnedTransaction:
         except AGAIN as error:
             raise NotCommitted(error) from error
         except LOST as error:
-            if isinstance(error, ValueError):  # asyncpg could not encode an argument: nothing was sent
-                raise Refused(error) from error
             if isinstance(error, asyncpg.InterfaceError) and self._transaction.is_open:
                 why = f"the body of {r.path!r} has left a statement behind that still runs. Await all that it begins."
                 raise Refused(NonRetryable(f"{why} ({error})")) from error

@@ -42,9 +42,13 @@ class Waiter:
         self._unwatched: set[UUID] = set()
         self._told: set[UUID] = set()
         self._wake = asyncio.Event()
+        self._over = False
 
     async def wait(self, execution_id: UUID) -> Ended:
-        """How the execution ended, once it has. Raises `UnknownExecution`. Cancelling it changes nothing for others."""
+        """How the execution ended, once it has. Raises `UnknownExecution`, and `EngineNotRunning` when the engine is closed
+        meanwhile. Cancelling it changes nothing for others."""
+        if self._over:
+            raise EngineNotRunning("the engine is closed: nobody would tell of a result")
         future = self._futures.get(execution_id)
         if future is None:
             future = self._futures[execution_id] = asyncio.get_running_loop().create_future()
@@ -106,6 +110,7 @@ class Waiter:
                 if self._unwatched or self._told:
                     self._wake.set()
         finally:
+            self._over = True  # whoever is told of it may ask for the next one at once
             for future in self._futures.values():
                 if not future.done():
                     future.set_exception(EngineNotRunning("the engine was closed while this result was waited for"))

@@ -169,13 +169,8 @@ class Link:
                     return await self._connection.fetch(query.sql, *arguments, timeout=self._reply_seconds)
                 async with borrowed(self._connection, _settings(self._reply_seconds, self._more)):
                     return await self._connection.fetch(query.sql, *arguments, timeout=self._reply_seconds)
-            except LOST as error:
-                if isinstance(error, ValueError):  # asyncpg could not encode an argument: nothing was sent
-                    raise asyncpg.DataError(str(error)) from error
+            except (*LOST, asyncio.CancelledError):  # the protocol may be in the middle of a reply
                 self._drop()
-                raise
-            except asyncio.CancelledError:
-                self._drop()  # the protocol may be in the middle of a reply
                 raise
 
     async def _connected(self) -> Connection:

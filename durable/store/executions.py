@@ -14,7 +14,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from durable.errors import StoreUnavailable, UsageError
+from durable.errors import EngineNotRunning, StoreUnavailable, UsageError
 from durable.model.answers import ChildEnd
 from durable.model.status import Status
 from durable.store.connection import (
@@ -139,6 +139,13 @@ async def start_in(connection: Connection, new: NewExecution, owner: UUID) -> Ro
     return rows[0]
 
 
+async def existing_in(connection: Connection, execution_id: UUID) -> str | None:
+    """The workflow of an execution that was committed while a start of it waited for that, as the caller's own transaction sees
+    it now."""
+    rows = await connection.fetch(load("execution/existing").sql, execution_id)
+    return rows[0]["workflow"] if rows else None
+
+
 async def notify_in(connection: Connection, channel: str, payload: str) -> None:
     """Send a notification with the caller's own commit."""
     await connection.fetch(load("notify/send").sql, [channel], [payload])
@@ -156,6 +163,7 @@ class Executions:
         self._settings = SETTINGS | {"lock_timeout": lock_timeout}
         self._pooled = isinstance(dsn, Pooled)
         self._pool: asyncpg.Pool[Row] | None = None
+        self._closed = False
 
     async def fetch(self, name: str, *arguments: object) -> list[Row]:
         """Run one statement that may be repeated. Raises `StoreUnavailable` when PostgreSQL does not answer in time, and
@@ -247,6 +255,8 @@ class Executions:
     async def _surely(self, act: Callable[[Connection], Awaitable[T]]) -> T:
         attempt = 0
         while True:
+            if self._closed:
+                raise EngineNotRunning("the engine was closed while something was asked of it")
             try:
                 if self._pool is None:
                     self._pool = await asyncpg.create_pool(
@@ -273,7 +283,8 @@ class Executions:
                 await asyncio.sleep(backoff(attempt))
 
     async def close(self) -> None:
-        """Close the pool."""
+        """Close the pool. Whoever asks for something now, or has no answer yet, gets `EngineNotRunning`."""
+        self._closed = True
         if self._pool is not None:
             self._pool.terminate()
             self._pool = None

@@ -59,7 +59,8 @@ async def migrate_connection(connection: Connection) -> list[Migration]:
     newest = known[-1].version
     if await _version(connection) == newest:
         return []  # the usual start: no lock, no write
-    async with connection.transaction():
+    # To see what others did while we waited for the lock.
+    async with connection.transaction(isolation="read_committed"):
         await connection.execute(load("migration/lock").sql, LOCK)
         version = await _version(connection)
         if version > newest:

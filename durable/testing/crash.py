@@ -86,6 +86,7 @@ async def crash_at(
     workflow: Workflow[In, Out],
     input: In,
     *points: Point,
+    tags: Mapping[str, Any] | None = None,
     mocks: Mocks | None = None,
     crashes: int = 0,
     max_crashes: int = 5,
@@ -99,7 +100,7 @@ async def crash_at(
     text = codec.encode(input, definition.input_type)
     life = _Life(definition, points, crashes, codec)
     send_all(life.journal, codec, outside)
-    await life.live(codec, lambda runner: Worker(definition, text, runner, max_crashes=max_crashes))
+    await life.live(codec, lambda runner: Worker(definition, text, runner, "memory", tags or {}, max_crashes))
     ended = life.result(codec)
     faults = [*life.faults, *faults_of_end(definition, ended.records, ended.status)]
     _refuse(f'workflow "{definition.name}", crashed {spelled(points)}', faults)

@@ -41,6 +41,7 @@ from durable.engine.journal import (
     Transaction,
 )
 from durable.engine.step_runner import StepRunner
+from durable.engine.strands import IN_PLACE
 from durable.engine.streaming import Told
 from durable.errors import AnsweredMeanwhile, InternalError, Interruption, UsageError
 from durable.inbox import refuse_wrong
@@ -197,12 +198,17 @@ class MemoryJournal:
                 del self._coming[place]
                 self._send(topic, payload)
                 return True
-            for seq, listening in self._listening.items():
-                wanted = topic_of_match(seq, listening.name)
-                if wanted in self._topics and topic == f"{EVENT}{listening.name}" and _is_in(listening.match, payload):
-                    del self._coming[place], self._listening[seq]
+            listening = {
+                seq: topic_of_match(seq, wait.name)
+                for seq, wait in self._listening.items()
+                if topic == f"{EVENT}{wait.name}" and _is_in(wait.match, payload)
+            }
+            if any(wanted in self._topics for wanted in listening.values()):
+                del self._coming[place]
+                for seq, wanted in listening.items():  # what is emitted reaches all that listen
+                    del self._listening[seq]
                     self._send(wanted, payload)
-                    return True
+                return True
         for place, (name, payload) in enumerate(self._answers):
             for seq, asked in self._asked.items():
                 if asked.name == name and topic_of_input(seq, name) in self._topics:
@@ -271,9 +277,9 @@ class MemoryJournal:
     async def drain_stream(self, most: int) -> None:
         """See `Journal`. What is told is kept at once."""
 
-    async def end_of_child(self, execution_id: UUID) -> str | None:
+    async def end_of_child(self, execution_id: UUID) -> tuple[str | None, bool]:
         """See `Journal`."""
-        return self._ends.get(execution_id)
+        return self._ends.get(execution_id), True
 
     def _read_back(self, record: Record) -> Record:
         due = self._due.get(record.seq)
@@ -318,7 +324,10 @@ class MemoryJournal:
         return (when - datetime.now(UTC)).total_seconds() - self._skipped
 
     async def pause(self, seconds: float) -> None:
-        """See `Journal`. Passes at once, but lets other tasks go first. Pauses at the same time pass together."""
+        """See `Journal`. A short one passes at once, but lets other tasks go first; those at the same time pass together. A
+        long one does not pass while anybody is busy: when all wait, they let go, and `claim` skips to what comes first."""
+        if seconds > IN_PLACE:
+            await asyncio.get_running_loop().create_future()  # until it is cancelled
         until = self.now + seconds
         await asyncio.sleep(0)
         self._skipped += max(until - self.now, 0.0)
@@ -470,7 +479,15 @@ def _is_in(match: str, payload: str) -> bool:
     """Whether what is to be in an event is."""
     found: Any = msgspec.json.decode(payload)
     wanted: dict[str, Any] = msgspec.json.decode(match)
-    return isinstance(found, dict) and wanted.items() <= cast("dict[str, Any]", found).items()
+    if not isinstance(found, dict):
+        return False
+    there = cast("dict[str, Any]", found)
+    return all(
+        key in there
+        and there[key] == value
+        and isinstance(there[key], bool) == isinstance(value, bool)  # 1 is not True
+        for key, value in wanted.items()
+    )
 
 
 class CountingRunner(StepRunner):

@@ -66,7 +66,7 @@ begin
             raise exception 'durable: queue "%" has no keys', the_queue using errcode = 'invalid_parameter_value',
                 hint = 'Give it some, Durable(..., queues={...: Queue(per_key=...)}), or leave key out.';
         end if;
-        if q.max_depth <= (select count(*) from (select from durable.ready r where r.queue = the_queue and r.held_by is null limit q.max_depth) as deep) then
+        if due <= durable.clock() and q.max_depth <= (select count(*) from (select from durable.ready r where r.queue = the_queue and r.held_by is null limit q.max_depth) as deep) then
             raise exception 'durable: queue "%" is full', the_queue using errcode = 'program_limit_exceeded', hint = 'Try again later.';
         end if;
     end if;
@@ -83,6 +83,7 @@ begin
         end if;
         return the_id;
     end if;
+    perform durable.refuse_kept(array[the_uuid]);
     if due > durable.clock() then
         insert into durable.wake (execution_id, due_at) values (the_uuid, due);
     else

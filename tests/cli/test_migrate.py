@@ -140,6 +140,13 @@ async def test_and_it_may_do_nothing_else(durable: Caller, database: str, role: 
     await connection.close()
 
 
+@pytest.mark.parametrize("option", ["--sql", "--check"])
+async def test_a_grant_beside_what_changes_nothing_is_refused(durable: Caller, option: str) -> None:
+    said = await durable("migrate", option, "--grant", "somebody")
+    assert said.status == 2
+    assert "Give --grant alone" in said.err
+
+
 async def test_a_role_that_is_not_there_or_needs_no_grant_is_refused(durable: Caller) -> None:
     said = await durable("migrate", "--grant", "nobody_here")
     assert said.status == 2

@@ -131,6 +131,23 @@ async def test_a_database_that_the_engine_would_ignore_is_refused(tmp_path: Path
     assert "names its database itself" in said.err
 
 
+@pytest.mark.parametrize("word", ["worker", "dev"])
+async def test_an_engine_whose_listener_leads_to_another_database_is_refused(tmp_path: Path, word: str) -> None:
+    (tmp_path / "past.py").write_text(
+        "from durable import Durable\nengine = Durable(listener_dsn='postgresql://its@own/one')\n"
+    )
+    said = await Caller(None)(word, "past", "--dsn", "postgresql://another@host/one", PYTHONPATH=f"{ROOT}:{tmp_path}")
+    assert said.status == 2
+    assert "(listener_dsn)" in said.err
+
+
+async def test_a_worker_with_the_engine_of_a_client_is_refused(database: str, tmp_path: Path) -> None:
+    (tmp_path / "web.py").write_text("from durable import Durable\nengine = Durable(worker=False)\n")
+    said = await Caller(database)("worker", "web", PYTHONPATH=f"{ROOT}:{tmp_path}")
+    assert said.status != 0
+    assert "this engine is a client" in said.err
+
+
 async def test_a_signal_while_a_worker_waits_to_be_started_again_ends_it_all(database: str, tmp_path: Path) -> None:
     (tmp_path / "dies.py").write_text("import os\nos._exit(9)\n")
     async with calling("worker", "dies", dsn=database, cwd=tmp_path) as process:

@@ -169,6 +169,25 @@ async def test_a_parent_that_fails_takes_back_what_it_has_called_and_leaves_what
         assert await engine.handle(started.id).result(GUARD) == [5, "on"]
 
 
+async def test_what_was_started_is_cancelled_a_moment_after_its_parent_although_nothing_is_to_be_undone(
+    checked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("durable.runtime.supervisor.POLL_HEALTHY", 600.0)
+
+    async def begins(data: Any) -> None:
+        await durable.start_workflow(asking, data)
+        await durable.wait_for_event("never")
+
+    workflow = flow(begins)
+    async with Durable(checked, workflows=[workflow, asking]) as engine:
+        handle = await engine.start(workflow, 1)
+        child = await only_child(engine, handle.id)
+        await until(engine, child.id, Status.WAITING)
+        assert await handle.cancel("no more", compensate=True)
+        with pytest.raises(ExecutionCancelled):
+            await engine.handle(child.id).result(GUARD)
+
+
 async def test_a_child_that_does_not_end_in_time_is_cancelled_and_undone(checked: str) -> None:
     undone = asyncio.Event()
     child_flow = Workflow[Any, Any]("child")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -55,6 +56,47 @@ async def last(data: Data) -> Data:
     if data.get("bad"):
         raise ValueError("bad")
     return assign(data, last=True)
+
+
+async def notify(data: Any) -> None:
+    did.append("notify")
+
+
+paid = Workflow[Data, Data]("paid", on_failure=notify)
+
+
+@paid.step
+async def take_order(data: Data) -> Data:
+    return data
+
+
+@paid.step
+async def fails_to_pay(data: Data) -> Data:
+    raise ValueError("no money")
+
+
+@paid.step
+async def ship(data: Data) -> Data:
+    return data
+
+
+begins = Workflow[Data, Any]("begins")
+listens = Workflow[Data, Any]("listens")
+
+
+@listens.step
+async def listen(data: Data) -> Any:
+    return await durable.wait_for_event("go")
+
+
+@begins.step
+async def begin(data: Data) -> durable.Child[Any]:
+    return await durable.start_workflow(listens, data)
+
+
+@begins.step
+async def collect(child: durable.Child[Any]) -> Any:
+    return await child.result()
 
 
 rounds = Workflow[Data, Data]("rounds")
@@ -117,7 +159,7 @@ def fresh() -> None:
 
 @pytest.fixture
 async def engine(database: str) -> AsyncIterator[Durable]:
-    async with Durable(database, workflows=[flow, rounds, saga, typed]) as engine:
+    async with Durable(database, workflows=[flow, rounds, saga, typed, paid, begins, listens]) as engine:
         yield engine
     await assert_invariants(database)
 
@@ -191,6 +233,32 @@ async def test_edited_data_may_be_of_the_type_of_its_node(engine: Durable) -> No
     assert await fork.result(20) == Order(2, 100)
     start = await engine.fork(handle.id, data=Order(3, 1), new_id="mine")
     assert (start.id, await start.result(20)) == ("mine", Order(3, 4))
+
+
+async def test_a_node_behind_one_that_has_failed_is_no_place_to_fork_from_though_on_failure_is_over(
+    engine: Durable,
+) -> None:
+    handle = await engine.start(paid, {"bad": True})
+    with pytest.raises(ExecutionFailed):
+        await handle.result(20)
+    with pytest.raises(UsageError, match=r"was not at 'ship' yet\. It was at: take_order, fails_to_pay"):
+        await handle.fork(from_step="ship", data={})
+
+
+async def test_a_fork_gets_the_result_of_a_child_that_the_other_one_has_started(
+    engine: Durable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("durable.engine.waits.LOOK_AGAIN", 0.2)
+    handle = await engine.start(begins, {})
+    async with asyncio.timeout(20):
+        async for event in handle.events():
+            if (event.kind, event.path) == ("completed", "begin"):
+                break
+    fork = await handle.fork(from_step="collect")
+    await asyncio.sleep(0.5)
+    child = (await engine.list_children(handle.id)).items[0]
+    await engine.send_event(child.id, "go", "done")
+    assert await asyncio.gather(handle.result(20), fork.result(20)) == ["done", "done"]
 
 
 async def test_a_fork_that_cannot_be_is_refused_with_what_there_is(engine: Durable) -> None:

@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 
 import durable
+import durable.testing
 from durable import (
     Child,
     Durable,
@@ -95,6 +96,27 @@ async def test_an_iteration_that_is_over_leaves_nothing_whatever_comes_next(chec
     async with Durable(checked, workflows=[workflow, asking]) as engine:
         assert await engine.handle("x").result(GUARD) == {"n": 2}
         await assert_nothing_is_left(engine, checked, "x")
+
+
+async def test_a_loop_that_leaves_waits_behind_keeps_one_record(checked: str) -> None:
+    workflow = Flow("flow")
+    again = workflow.loop("again", until=lambda data: data >= 5)
+
+    @again.step
+    async def one(data: int) -> int:
+        asking = asyncio.ensure_future(durable.wait_for_text("left"))
+        await durable.sleep(seconds(0.01))
+        asking.cancel()
+        return data + 1
+
+    connection = await asyncpg.connect(checked)
+    async with Durable(checked, workflows=[workflow]) as engine:
+        assert await (await engine.start(workflow, 0, id="x")).result(GUARD) == 5
+        kept = "select path from durable.journal where path like 'again[%' and path not like 'again[4]%'"
+        assert [row["path"] for row in await connection.fetch(kept)] == []
+    await connection.close()
+    ended = await durable.testing.run(workflow, 0)
+    assert ended.result == 5
 
 
 async def test_what_a_failed_node_has_asked_is_taken_back_while_its_siblings_wait(checked: str) -> None:
@@ -352,7 +374,7 @@ async def test_a_child_whose_end_is_looked_up_at_that_very_moment_wakes_its_pare
 
     end_of_child, sent = Owned.end_of_child, 0
 
-    async def then_it_ends(self: Owned, id: Any) -> str | None:
+    async def then_it_ends(self: Owned, id: Any) -> tuple[str | None, bool]:
         nonlocal sent
         found = await end_of_child(self, id)
         if not sent:  # after it was looked up, before the parent sleeps

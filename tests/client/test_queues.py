@@ -228,6 +228,19 @@ async def test_a_full_queue_refuses_starts_but_not_one_that_it_has(dsn: str) -> 
             await until_began(3)
 
 
+async def test_what_a_queue_has_already_takes_no_room_in_it(dsn: str) -> None:
+    async with engine(dsn, Queue(concurrency=0, max_depth=6)) as one:
+        await one.start_many(limited, named("a", "b", "c", "d"), ids=list("abcd"))
+        again = await one.start_many(limited, named("a", "b", "c", "d", "e", "f"), ids=list("abcdef"))
+        assert [handle.created for handle in again] == [False] * 4 + [True] * 2
+        with pytest.raises(QueueFull):
+            await one.start(limited, {"name": "g"})
+        connection = await asyncpg.connect(dsn)
+        later = "select durable.start_execution('limited', '{}', scheduled_at => durable.clock() + interval '1 hour')"
+        assert await connection.fetchval(later), "which is not ready yet"
+        await connection.close()
+
+
 async def test_a_start_from_sql_says_the_key(dsn: str) -> None:
     gate.set()
     async with engine(dsn, Queue(key=lambda data: data["tenant"])) as one:

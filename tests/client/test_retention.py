@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -24,6 +24,8 @@ from durable import (
     seconds,
 )
 from durable.runtime import janitor
+from durable.store.connection import Link
+from durable.store.queries import Query, load
 from tests.support.invariants import assert_invariants
 
 Data = dict[str, Any]
@@ -57,6 +59,16 @@ async def begin(data: Data) -> Data:
     return {"child": child.id}
 
 
+family = Workflow[Data, Data]("family", retention=Retention(completed=seconds(0)))
+
+
+@family.step
+async def bear(data: Data) -> Data:
+    for n in range(3):
+        await durable.call_workflow(plain, {}, ref=f"child {n}")
+    return data
+
+
 waiter = Workflow[Data, Any]("waiter", retention=seconds(0))
 
 
@@ -72,7 +84,7 @@ async def dsn(database: str) -> AsyncIterator[str]:
 
 
 def engine(dsn: str, **options: Any) -> Durable:
-    return Durable(dsn, workflows=[plain, short, parent, waiter], **options)
+    return Durable(dsn, workflows=[plain, short, parent, waiter, family], **options)
 
 
 async def rows_left(dsn: str) -> dict[str, int]:
@@ -180,6 +192,48 @@ async def test_an_id_of_one_that_was_deleted_does_not_start_again_until_it_is_fo
         assert (await one_engine.start(plain, {}, id="webhook-7")).created
 
 
+@pytest.mark.parametrize("how", ["start", "sql", "fork"])
+async def test_an_id_that_is_being_deleted_does_not_start_again(dsn: str, how: str) -> None:
+    blocked = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+    janitors, watcher = await asyncpg.connect(dsn), await asyncpg.connect(dsn)
+    async with engine(dsn) as one_engine:
+        await (await one_engine.start(plain, {}, id="webhook-7")).result(20)
+        other = await one_engine.start(plain, {})
+        await other.result(20)
+        deleting = janitors.transaction()
+        await deleting.start()
+        page = load("retention/delete").sql
+        row = await janitors.fetchrow(page, "plain", "completed", 0.0, None, None, 1, False)
+        assert row is not None
+        assert row["deleted"] == 1
+
+        async def from_sql() -> Any:
+            sql = await asyncpg.connect(dsn)
+            try:
+                return await sql.fetchval("select durable.start_execution('plain', '{}', id => 'webhook-7')")
+            finally:
+                await sql.close()
+
+        acts: dict[str, Any] = {
+            "start": lambda: one_engine.start(plain, {}, id="webhook-7"),
+            "sql": from_sql,
+            "fork": lambda: other.fork(new_id="webhook-7"),
+        }
+        starting = asyncio.ensure_future(acts[how]())
+        async with asyncio.timeout(20):
+            while not await watcher.fetchval(blocked):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        await deleting.commit()
+        if how == "start":
+            assert not (await asyncio.wait_for(starting, 20)).created
+        else:
+            with pytest.raises((asyncpg.SerializationError, IdConflict)):
+                await asyncio.wait_for(starting, 20)
+        assert await watcher.fetchval("select count(*) from durable.execution") == 1
+    await janitors.close()
+    await watcher.close()
+
+
 async def test_many_pages_are_deleted_while_others_run(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(janitor, "PAGE", 7)
     async with engine(dsn, retention=Retention(completed=seconds(0))) as one_engine:
@@ -191,6 +245,55 @@ async def test_many_pages_are_deleted_while_others_run(dsn: str, monkeypatch: py
         for other in others:
             await other.send_event("go", 1)
             assert await other.result(20) == 1
+
+
+async def test_what_takes_too_long_to_delete_is_divided_and_a_single_one_does_not_hold_up_the_rest(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One may have very many children, which go with it: PostgreSQL then cancels the statement by its timeout."""
+    fetch, asked, created = Link.fetch, list[int](), list[datetime]()
+
+    async def slow(self: Link, query: Query, *arguments: Any) -> Any:
+        if query.sql == load("retention/delete").sql:
+            *_, after, _, most, dry_run = arguments
+            asked.append(most)
+            (page,) = await fetch(self, query, *arguments[:-1], True)
+            big = (
+                page["last_at"] is not None and (after is None or after < created[5]) and created[5] <= page["last_at"]
+            )
+            if not dry_run and (most > 3 or big):
+                raise asyncpg.QueryCanceledError("canceling statement due to statement timeout")
+        return await fetch(self, query, *arguments)
+
+    async with engine(dsn, retention=Retention(completed=seconds(0))) as one_engine:
+        for _ in range(12):
+            handle = await one_engine.start(plain, {})
+            await handle.result(20)
+            created.append((await one_engine.get_execution(handle.id)).created_at)
+        monkeypatch.setattr(Link, "fetch", slow)
+        assert (await one_engine.cleanup()).deleted == 11
+        assert asked[0] == janitor.PAGE
+        monkeypatch.undo()
+        assert (await one_engine.cleanup()).deleted == 1
+
+
+async def test_executions_with_many_children_are_deleted_a_few_at_a_time(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(janitor, "PAGE", 8)
+    fetch, asked = Link.fetch, list[int]()
+
+    async def counted(self: Link, query: Query, *arguments: Any) -> Any:
+        if query.sql == load("retention/delete").sql:
+            asked.append(arguments[5])
+        return await fetch(self, query, *arguments)
+
+    monkeypatch.setattr(Link, "fetch", counted)
+    async with engine(dsn) as one_engine:
+        handles = await one_engine.start_many(family, [{}] * 40)
+        await asyncio.gather(*(handle.result(20) for handle in handles))
+        assert (await one_engine.cleanup()).deleted == 40 * 4
+    assert 2 in asked
 
 
 async def test_workers_delete_by_themselves(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import asyncpg
 import pytest
 
 import durable
@@ -132,7 +133,17 @@ async def double(data: list[int], item: int) -> int:
     return 2 * item
 
 
-FLOWS = [pipeline, waits, child, told, saga, parent, items]
+late = Workflow[str, Any]("late", timeout=seconds(60), queue="slow")
+
+
+@late.step
+async def waits_too_long(data: str) -> Any:
+    if data == "child":
+        return await durable.call_workflow(child, "x")
+    return await durable.wait_for_approval("boss")
+
+
+FLOWS = [pipeline, waits, child, told, saga, parent, items, late]
 
 
 @pytest.fixture(autouse=True)
@@ -145,7 +156,7 @@ def fresh() -> None:
 
 @pytest.fixture
 async def engine(database: str) -> AsyncIterator[Durable]:
-    async with Durable(database, workflows=FLOWS) as engine:
+    async with Durable(database, workflows=FLOWS, queues={"default": 10, "slow": 10}) as engine:
         yield engine
     await assert_invariants(database)
 
@@ -212,6 +223,34 @@ async def test_what_was_waited_for_in_vain_is_waited_for_anew(engine: Durable) -
     async with asyncio.timeout(20):
         while [(await engine.get_execution(id)).status for id in stale] != ["cancelled"]:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("kind", ["child", "answer"])
+async def test_an_answer_that_came_before_the_end_and_was_not_read_counts_after_a_retry(
+    engine: Durable, database: str, kind: str
+) -> None:
+    handle = await engine.start(late, kind)
+    async with asyncio.timeout(20):
+        while not (await engine.list_pending_inputs()).items and not await children_of(engine, handle):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        while await handle.status() != "waiting":  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    await engine.pause_queue("slow")
+    if kind == "child":
+        (first,) = await children_of(engine, handle)
+        await engine.send_event(first, "go", "approved")
+    else:
+        await handle.provide_input("boss", "approved")
+    connection = await asyncpg.connect(database)
+    await connection.execute("update durable.execution set deadline_at = durable.clock() where deadline_at is not null")
+    await connection.close()
+    await engine.resume_queue("slow")
+    with pytest.raises(ExecutionFailed, match="DeadlineExceeded"):
+        await handle.result(20)
+    assert await handle.retry()
+    assert await handle.result(20) == "approved"
+    assert len(await children_of(engine, handle)) == (kind == "child")
+    assert not (await engine.list_pending_inputs()).items
 
 
 async def children_of(engine: Durable, handle: durable.Handle[Any]) -> set[str]:

@@ -6,10 +6,24 @@ import asyncio
 from datetime import datetime
 from typing import Any
 
+import asyncpg
 import pytest
 
 import durable
-from durable import Context, Cron, DefinitionError, Durable, Every, Queue, Schedule, Scheduled, Workflow, days, seconds
+from durable import (
+    Context,
+    Cron,
+    DefinitionError,
+    Durable,
+    Every,
+    Queue,
+    Schedule,
+    Scheduled,
+    Workflow,
+    days,
+    minutes,
+    seconds,
+)
 from durable.errors import IdConflict, QueueFull, UnknownSchedule, UsageError
 from tests.support.invariants import assert_invariants
 
@@ -95,6 +109,21 @@ async def test_code_declares_its_schedule_and_a_pause_outlives_a_change_of_it(da
         assert (schedule.rule, schedule.data, schedule.status) == (Every(days(1)), 5, "paused")
     async with Durable(database, workflows=[daily(NEVER)]) as engine:  # an old worker that is started again
         assert (await engine.get_schedule("daily")).rule == Every(days(1))
+
+
+async def test_a_rule_in_code_that_is_changed_back_counts_at_once(database: str) -> None:
+    """Unlike that of an old worker which is started again: the old code was away for a while, and the other one was not."""
+    before = """update durable.schedule_declaration
+                   set first_seen_at = first_seen_at - $1::interval, last_seen_at = last_seen_at - $1"""
+    connection = await asyncpg.connect(database)
+    async with Durable(database, workflows=[daily(NEVER)]):
+        pass
+    await connection.execute(before, minutes(10))
+    async with Durable(database, workflows=[daily(Scheduled(Every(days(1)), data=5))]) as other:
+        assert (await other.get_schedule("daily")).rule == Every(days(1))
+        async with Durable(database, workflows=[daily(NEVER)]) as engine:
+            assert (await engine.get_schedule("daily")).rule == NEVER
+    await connection.close()
 
 
 async def test_a_schedule_whose_workflow_nobody_knows_waits_for_one_who_does(database: str) -> None:

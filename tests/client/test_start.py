@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import asyncpg
@@ -114,7 +114,11 @@ async def test_start_many_keeps_the_order_and_the_ids(engine: Durable) -> None:
     ("options", "error", "message"),
     [
         ({"delay": seconds(1), "scheduled_at": datetime.now(UTC)}, UsageError, "Choose one"),
-        ({"scheduled_at": datetime(2030, 1, 1)}, UsageError, "no time zone"),
+        ({"scheduled_at": datetime(2030, 1, 1)}, UsageError, "with a time zone"),
+        ({"scheduled_at": datetime.max.replace(tzinfo=timezone(-hours(5)))}, UsageError, "a hundred years"),
+        ({"scheduled_at": datetime.max.replace(tzinfo=UTC)}, UsageError, "a hundred years"),
+        ({"queue": "\ud800"}, UsageError, "surrogates"),
+        ({"key": "\ud800"}, UsageError, "surrogates"),
         ({"delay": seconds(-1)}, UsageError, "zero"),
         ({"priority": 40_000}, UsageError, "32767"),
         ({"queue": "a,b"}, UsageError, "comma"),

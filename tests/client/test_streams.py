@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
+import asyncpg
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import durable
 from durable import (
@@ -20,6 +25,7 @@ from durable import (
     days,
     seconds,
 )
+from durable.following import GAPS_MAX, Place
 from durable.testing import run
 from tests.client.test_waiting import GUARD, checked
 from tests.support.proxy import Proxy
@@ -229,6 +235,102 @@ async def test_what_cannot_be_told_or_followed_is_refused(checked: str) -> None:
             await follow(engine, "nobody")
         with pytest.raises(UsageError, match="position"):
             await follow(engine, handle.id, "nonsense")
+        for place in ("1.2", "a..1", "-1..0", f"{1 << 31}..0", "9.1_x.0", f"1..{1 << 63}"):
+            with pytest.raises(UsageError, match="position"):
+                await follow(engine, handle.id, place)
+
+
+async def test_what_a_life_has_said_stands_when_the_next_one_begins_to_speak(checked: str) -> None:
+    @durable.workflow("flow")
+    async def workflow(data: int) -> str:
+        await context().stream.send(f"life {data}")
+        if data < 2:
+            await durable.continue_as(data + 1)
+        return "done"
+
+    async with Durable(checked, workflows=[workflow]) as engine:
+        handle = await engine.start(workflow, 0)
+        await handle.result(GUARD)
+        events = await follow(engine, handle.id)
+        assert [e.value for e in events if e.kind == "chunk"] == [f"life {n}" for n in range(3)]
+        assert not [e for e in events if e.kind == "withdrawn"]
+        for place, event in enumerate(events):
+            if event.kind == "chunk":
+                rest = await follow(engine, handle.id, event.position)
+                assert [told(e) for e in rest] == [told(e) for e in events[place + 1 :]]
+
+
+RECORD = """
+insert into durable.journal (execution_id, seq, attempt, recorded_at, worker_id, seconds, kind, path, value)
+values ($1, $2::int, 1, durable.clock() - interval '10 minutes', $1, 0, 'completed', 'step ' || $2::int, '1')
+"""
+
+
+async def test_a_record_that_becomes_visible_long_after_later_ones_is_told_of(checked: str) -> None:
+    workflow = writer()
+    connection = await asyncpg.connect(checked)
+    async with Durable(checked, workflows=[workflow], worker=False) as client:
+        handle = await client.start(workflow, 1, delay=days(1))
+        seen: asyncio.Queue[LifeEvent] = asyncio.Queue()
+
+        async def reads(after: str | None) -> None:
+            async for event in client.events(handle.id, after):
+                seen.put_nowait(event)
+
+        reader, places = asyncio.create_task(reads(None)), list[str]()
+        for seq in (1, 4, 3, 9, 2):
+            await connection.execute(RECORD, UUID(handle.id), seq)
+            event = await asyncio.wait_for(seen.get(), GUARD)
+            assert event.path == f"step {seq}"
+            places.append(event.position)
+        reader.cancel()
+        reader = asyncio.create_task(reads(places[1]))  # where 1 and 4 are seen
+        assert {(await asyncio.wait_for(seen.get(), GUARD)).path for _ in range(3)} == {"step 3", "step 9", "step 2"}
+        assert seen.empty()
+        reader.cancel()
+        await asyncio.gather(reader, return_exceptions=True)
+    await connection.close()
+
+
+@given(st.permutations(range(1, 12)), st.integers(0, 10))
+def test_a_place_knows_what_was_seen_in_whatever_order_and_however_often_it_is_written(
+    order: list[int], length: int
+) -> None:
+    place, now = Place(), datetime.now(UTC)
+    for seq in order[:length]:
+        place.see(seq, now, now)
+        place = Place.read(str(place))
+    missing = [n for gap in place.gaps for n in range(gap.first, gap.last + 1)]
+    assert {*missing, *order[:length]} == set(range(1, place.high + 1))
+    assert not {*missing} & {*order[:length]}
+
+
+def test_old_gaps_are_given_up_when_there_are_many_and_young_ones_are_not() -> None:
+    began = datetime.now(UTC)
+    place = Place()
+    for seq in range(2, 1000, 2):
+        place.see(seq, began, began + timedelta(seconds=61))
+    assert (len(place.gaps), place.gaps[0].first) == (GAPS_MAX, 997 - 2 * (GAPS_MAX - 1))
+    place = Place()
+    for seq in range(2, 1000, 2):
+        place.see(seq, began, began + timedelta(seconds=59))
+    assert len(place.gaps) == 499
+
+
+async def test_a_message_of_progress_that_cannot_be_stored_is_spelled_out_and_costs_nothing_else(checked: str) -> None:
+    workflow = Flow("flow")
+
+    @workflow.step
+    async def write(data: Any) -> str:
+        context().progress(0.5, "a\0b\ud800c")
+        with pytest.raises(UsageError, match="Give a text"):
+            context().progress(0.6, 7)  # type: ignore[arg-type]
+        return "done"
+
+    async with Durable(checked, workflows=[workflow]) as engine:
+        handle = await engine.start(workflow, 1)
+        assert await handle.result(GUARD) == "done"
+        assert [e.message for e in await follow(engine, handle.id) if e.kind == "progress"] == ["a\\0b\\ud800c"]
 
 
 async def test_in_memory_what_was_told_is_kept_with_the_run() -> None:

@@ -275,6 +275,12 @@ async def test_health_says_what_is_wrong(dsn: str) -> None:
         assert (await client.health()).ready
 
 
+async def test_a_worker_without_workflows_is_well(dsn: str) -> None:
+    async with Durable(dsn) as engine:
+        await asyncio.sleep(0.1)  # for what would end by itself
+        assert (await engine.health()).checks["loops"] == "ok"
+
+
 async def test_a_hook_is_told_of_a_failure_and_breaks_nothing(dsn: str) -> None:
     told: list[durable.ExecutionEvent] = []
     both = asyncio.Event()

@@ -55,6 +55,10 @@ class Owner(pydantic.BaseModel):
     extra: Any = None
 
 
+class Longer(Line):
+    more: int = 1
+
+
 class Partial(TypedDict):
     a: int
 
@@ -106,7 +110,7 @@ REFUSED: list[tuple[Any, Any, str]] = [
     ({NAN}, set[float | None], "$[0] is NaN"),
     ((1, NAN), tuple[int, float], "$[1] is NaN"),
     (Odd.NAN, Any, "$ is NaN"),
-    ({"a": 1, "b": NAN}, Partial, "$.b is NaN"),
+    ({"a": 1, "b": NAN}, Partial, "$ would arrive without 'b'"),
     ({1: "a"}, Any, "$ has the key 1 (int)"),
     ({1: "a", "1": "b"}, Any, "$ has the key 1 (int)"),
     ({1: "a", "1": "a"}, dict[int, str], "$ has two keys"),
@@ -120,6 +124,8 @@ REFUSED: list[tuple[Any, Any, str]] = [
     (Reading(counts={1: 2}), Reading, "$.counts has the key 1 (int)"),  # type: ignore[dict-item]
     (Owner(pet=Animal(), extra={1: 2}), Owner, "$.extra has the key 1 (int)"),
     (Owner(pet=Cat()), Owner, "$.pet is Cat and would arrive as Animal, without lives"),
+    (Longer(), Line, "$ is Longer and would arrive as Line, without more"),
+    ([{"a": 1, "b": 2}], list[Partial], "$[0] would arrive without 'b'"),
     (2**53 + 1, float, "$ is 9007199254740993 and would arrive as 9007199254740992.0"),
     ({"n": 10**5000}, Any, "$.n is an integer of 16610 bits"),
     (["ok", "\ud800"], Any, "$[1] holds a lone surrogate"),

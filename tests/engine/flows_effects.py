@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import durable
-from durable import Retry, RunFailed, Workflow, context, days, hours, minutes, seconds
+from durable import NonRetryable, Retry, RunFailed, Workflow, context, days, hours, minutes, seconds
 from tests.engine.cases import case, silent
 
 Flow = Workflow[Any, Any]
@@ -251,6 +251,71 @@ def equal_calls_at_the_same_time(w: Flow) -> None:
         again = await asyncio.gather(*(square(0) for _ in range(3)))
         assert again == [0, 0, 0]
         return values
+
+
+async def slowly(turns: int) -> int:
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    return turns
+
+
+@case({}, result=[2, 2])
+def equal_calls_of_tasks_that_come_to_them_after_others(w: Flow) -> None:
+    @w.step
+    async def work() -> Any:
+        async def one(turns: int) -> int:
+            await durable.run(slowly, turns)
+            return await durable.run(add, 1, 1)
+
+        return await asyncio.gather(one(9), one(1))
+
+
+@case({}, result=[[2, 2], [2, 2], 2])
+def equal_calls_of_tasks_that_begin_with_them_in_several_rounds(w: Flow) -> None:
+    @w.step
+    async def work() -> Any:
+        rounds = [await asyncio.gather(*(durable.run(add, 1, 1) for _ in range(2))) for _ in range(2)]
+        return [*rounds, await durable.run(add, 1, 1)]
+
+
+@case({}, result=[4, 2])
+def each_call_has_an_idempotency_key_of_its_own(w: Flow) -> None:
+    async def key(_: int) -> str:
+        return context().idempotency_key
+
+    def key_in_a_thread(_: int) -> str:
+        return context().idempotency_key
+
+    @w.step
+    async def work() -> Any:
+        keys = [await durable.run(key, 1), await durable.run(key, 1), await durable.run(key, 2)]
+        keys.append(await durable.run(key_in_a_thread, 1))
+        own = context().idempotency_key
+        assert all(found.startswith(f"{own}:run:") for found in keys)
+        return [len(set(keys)), len({own, *keys[:1]})]
+
+
+async def declined() -> None:
+    raise NonRetryable("the card was declined")
+
+
+@case({}, error="durable.errors.RunRefused", message="the card was declined")
+def a_call_that_is_not_to_be_made_again(w: Flow) -> None:
+    @w.step(retry=Retry(5, delay=hours(1)))
+    async def work() -> Any:
+        assert context().attempt == 1
+        await durable.run(declined)
+
+
+@case({}, result="sent by post")
+def a_body_that_goes_on_after_a_call_that_is_not_to_be_made_again(w: Flow) -> None:
+    @w.step(retry=Retry(5, delay=hours(1)))
+    async def work() -> Any:
+        try:
+            await durable.run(declined)
+        except RunFailed:
+            await durable.sleep(hours(1))
+            return "sent by post"
 
 
 @case({}, result={"tries": "builtins.ValueError"})

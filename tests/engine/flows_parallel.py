@@ -47,6 +47,18 @@ def arms_of_many_steps(w: Flow) -> None:
     right.step(name="two")(puts(y=2))
 
 
+@case({"n": 1}, result={"n": 1, "x": 1, "y": 2, "z": 3})
+def arms_whose_last_step_returns_nothing(w: Flow) -> None:
+    both = w.parallel("both")
+    left = both.arm("left")
+    left.step(name="one")(puts(x=1))
+    left.step(name="two")(silent)
+    right = both.arm("right")
+    right.step(name="one")(puts(y=2))
+    right.foreach("each", items=lambda data: [1, 2]).step(name="item")(silent)
+    w.parallel("late", merge="last_wins").arm("only").step(name="one")(puts(z=3))
+
+
 @case({"n": 0}, error="durable.errors.MergeConflict", message="arms 'a' and 'b' both changed 'n'", calls={"never": 0})
 def arms_that_change_the_same_place(w: Flow) -> None:
     both = w.parallel("both")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -103,6 +104,133 @@ async def test_waits_without_keys_in_several_tasks_are_refused_even_if_they_do_n
     ended = await run(flow(body), {})
     assert ended.failure is not None
     assert ended.failure.type == "durable.errors.AmbiguousEffect"
+
+
+@pytest.mark.parametrize("kind", ["after calls", "after a sleep", "in tasks of tasks"])
+async def test_equal_calls_of_several_tasks_keep_their_answers_when_the_body_runs_again(kind: str) -> None:
+    numbers, sent = iter(range(100)), list[tuple[int, int]]()
+
+    async def slowly(turns: int) -> None:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+
+    async def next_number() -> int:
+        return next(numbers)
+
+    async def send(who: int, number: int) -> int:
+        sent.append((who, number))
+        return number
+
+    async def numbered(who: int) -> int:
+        number = await durable.run(next_number)
+        return await durable.run(send, who, number)
+
+    async def one(who: int) -> int:
+        if kind == "after calls":
+            await durable.run(slowly, 90 - 40 * who)
+        elif kind == "after a sleep" and who == 0:
+            await durable.sleep(hours(1), key="first")
+        elif kind == "in tasks of tasks":
+            await durable.run(slowly, 90 - 40 * who)
+            return (await asyncio.gather(numbered(who)))[0]
+        return await numbered(who)
+
+    async def body() -> list[int]:
+        found = await asyncio.gather(one(0), one(1), one(2))
+        await durable.sleep(hours(1))
+        return found
+
+    ended = await run(flow(body), {})
+    assert len(sent) == 3, "none is made again"
+    assert ended.result == [number for _, number in sorted(sent)]
+
+
+async def test_a_call_that_was_made_by_the_body_itself_is_not_made_again_by_code_that_makes_it_in_a_task() -> None:
+    made: list[str] = []
+
+    async def call(what: str) -> str:
+        made.append(what)
+        return what
+
+    def version(*, tasks: bool) -> Any:
+        async def body() -> list[str]:
+            if tasks:
+                found = await asyncio.gather(*(durable.run(call, what) for what in ("new", "a", "b")))
+            else:
+                found = [await durable.run(call, what) for what in ("a", "b")]
+            await durable.sleep(hours(1))
+            return found
+
+        return flow(body)
+
+    journal = MemoryJournal()
+    assert isinstance(await go_on(version(tasks=False), journal), Blocked)
+    assert isinstance(await go_on(version(tasks=True), journal), Blocked)
+    assert sorted(made) == ["a", "b", "new"]
+
+
+async def test_what_a_body_has_left_does_not_cancel_the_end_of_its_step() -> None:
+    closed = 0
+
+    async def download(name: str) -> str:
+        if name == "b":
+            await asyncio.sleep(60)
+        return name
+
+    async def fetch(name: str) -> str:
+        nonlocal closed
+        try:
+            return await durable.run(download, name)
+        finally:
+            for _ in range(50):  # more turns than it takes to see that a body only waits
+                await asyncio.sleep(0)
+            closed += 1
+
+    async def body() -> str:
+        tasks = [asyncio.ensure_future(fetch(name)) for name in "ab"]
+        tasks.append(asyncio.ensure_future(durable.sleep(hours(1))))  # type: ignore[arg-type]
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        return str(done.pop().result())
+
+    ended = await run(flow(body), {})
+    assert (ended.result, ended.status) == ("a", "completed")
+
+
+@pytest.mark.parametrize("plain", [False, True], ids=["cancelled", "in a thread, waited for"])
+async def test_a_call_that_a_failed_body_has_left_does_not_go_on_beside_the_next_attempt(plain: bool) -> None:
+    running, made, most = 0, 0, 0
+
+    def charge_in_a_thread() -> str:
+        nonlocal running, made, most
+        running += 1
+        most, made = max(most, running), made + 1
+        time.sleep(0.1)
+        running -= 1
+        return "charged"
+
+    async def charge() -> str:
+        nonlocal running, made, most
+        running += 1
+        most, made = max(most, running), made + 1
+        try:
+            await asyncio.sleep(0.1 if made > 1 else 60)
+        finally:
+            running -= 1
+        return "charged"
+
+    async def ship() -> str:
+        while not made:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        if durable.context().attempt == 1:
+            raise ValueError("no ship")
+        return "shipped"
+
+    async def body() -> list[str]:
+        return await asyncio.gather(durable.run(ship), durable.run(charge_in_a_thread if plain else charge))
+
+    ended = await run(flow(body, retry=Retry(2, delay=seconds(0), jitter=0)), {})
+    assert ended.result == ["shipped", "charged"]
+    assert (made, most) == (1 if plain else 2, 1), "what has ended keeps its answer"
 
 
 async def test_an_effect_within_a_call_that_is_made_once_is_refused() -> None:

@@ -7,13 +7,15 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+import asyncpg
 import pytest
 
-from durable import Durable, Execution, Goto, Retry, Status, Workflow, context, seconds
+from durable import Durable, Execution, ExecutionFailed, Goto, Queue, Retry, Status, Workflow, context, seconds
 from durable.engine.journal import History, Record
 from durable.ids import execution_uuid
 from durable.model.fingerprint import shape_of
 from durable.runtime.code import judged
+from durable.runtime.supervisor import Supervisor
 from tests.faults.in_process import GUARD
 
 Names = list[str]
@@ -127,6 +129,52 @@ async def test_a_worker_that_knows_the_shape_takes_at_once_what_a_newer_one_has_
     ):
         assert await older.handle("x", old.workflow).result(GUARD) == ["a", "b"]
         assert (await newer.get_execution("x")).status is Status.COMPLETED
+
+
+async def test_a_worker_hears_of_code_that_comes_after_it_and_goes_on_with_what_that_has_left(database: str) -> None:
+    old, new = Code("a"), Code("a", "b")
+    async with Durable(database, workflows=[old.workflow], lease=timedelta(seconds=1)) as engine:
+        async with Durable(database, workflows=[new.workflow], worker=False) as other:
+            await other.start(new.workflow, [], id="x")
+        assert await engine.handle("x").result(GUARD) == ["a"]
+
+
+async def test_a_command_tells_nobody_of_the_code_that_it_has_at_hand(database: str) -> None:
+    count = "select count(*) from durable.shape"
+    connection = await asyncpg.connect(database)
+    engine = Durable(database, workflows=[Code("a").workflow], queues={"default": Queue(concurrency=5, max_depth=10)})
+    async with engine.as_client(database) as client:
+        assert (await client.list_executions()).items == []
+        assert await connection.fetchval(count) == 0
+        assert await connection.fetchval("select count(*) from durable.queue") == 0
+    async with engine.as_client(database, starts=True) as client:
+        await client.start(engine.workflows[0], [], id="x")
+        assert await connection.fetchval(count) == 1
+    await connection.close()
+
+
+async def test_a_limit_of_iterations_that_is_made_smaller_counts_for_what_is_beyond_it(database: str) -> None:
+    reached = asyncio.Event()
+
+    def rounds(limit: int, *, hold: bool) -> Workflow[int, int]:
+        workflow = Workflow[int, int]("evolving")
+        again = workflow.loop("again", until=lambda data: data >= 100, max_iterations=limit)
+
+        @again.step
+        async def one(data: int) -> int:
+            if hold and data == 3:
+                reached.set()
+                await asyncio.get_running_loop().create_future()
+            return data + 1
+
+        return workflow
+
+    async with Durable(database, workflows=[old := rounds(50, hold=True)], drain=timedelta(0)) as engine:
+        await engine.start(old, 0, id="x")
+        await asyncio.wait_for(reached.wait(), GUARD)
+    async with Durable(database, workflows=[rounds(2, hold=False)]) as engine:
+        with pytest.raises(ExecutionFailed, match="did not come to its end within its 4 iterations"):
+            await engine.handle("x").result(GUARD)
 
 
 async def test_versions_that_cannot_go_on_hold_it_once_each(database: str) -> None:
@@ -258,6 +306,32 @@ async def test_what_is_only_to_be_undone_is_not_held_because_of_steps_that_it_wi
     assert new.undone == ["a"]
 
 
+@pytest.mark.parametrize("undoable", [True, False])
+async def test_what_is_asked_to_be_undone_while_it_is_being_held_is_judged_again(
+    database: str, monkeypatch: pytest.MonkeyPatch, undoable: bool
+) -> None:
+    await left_at(database, Code("a", "b", hold="b", undo="back"))
+    new = Code("a", "z", undo="back") if undoable else Code("z", "b", undo="back")
+    hold, asked = Supervisor._hold, 0
+    async with Durable(database, worker=False) as client:
+
+        async def after_the_request(*arguments: Any, **options: Any) -> None:
+            nonlocal asked
+            asked += 1
+            if asked == 1:
+                assert await client.cancel("x", "never mind", compensate=True)
+            await hold(*arguments, **options)
+
+        monkeypatch.setattr(Supervisor, "_hold", after_the_request)
+        async with Durable(database, workflows=[new.workflow]):
+            if undoable:
+                await until(client, lambda e: e.status is Status.COMPENSATED)
+                assert new.undone == ["a"]
+            else:
+                await until(client, lambda e: "may have to be undone" in (e.hold_reason or ""))
+                assert asked == 2
+
+
 async def test_what_is_to_be_undone_is_held_while_a_step_is_gone_that_may_have_a_compensation(database: str) -> None:
     await left_at(database, Code("a", "b", hold="b", undo="back"))
     async with Durable(database, workflows=[Code("b", undo="back").workflow]) as engine:
@@ -295,10 +369,10 @@ async def test_a_held_execution_that_cannot_be_ended_by_its_deadline_is_asked_ab
         assert supervisor is not None
         hold = supervisor._hold
 
-        async def counted(*arguments: Any) -> None:
+        async def counted(*arguments: Any, **options: Any) -> None:
             nonlocal held
             held += 1
-            await hold(*arguments)
+            await hold(*arguments, **options)
 
         monkeypatch.setattr(supervisor, "_hold", counted)
         await until(engine, lambda e: "may have to be undone" in (e.hold_reason or ""))

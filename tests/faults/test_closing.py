@@ -6,10 +6,11 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from durable import Durable, EngineNotRunning
+from durable import Durable, EngineNotRunning, Handle
 from durable.runtime import supervisor
 from durable.store.connection import Connection
 from tests.faults import in_process
@@ -88,6 +89,50 @@ async def test_who_waits_for_a_result_of_an_engine_that_is_closed_is_told_so(
         await until(lambda: bool(closing.parts().waiter._futures), "somebody who waits")
     with pytest.raises(EngineNotRunning):
         await waiting
+
+
+async def test_who_asks_for_the_next_result_when_told_that_the_engine_is_closed_is_told_again(
+    database: str, bodies: Bodies
+) -> None:
+    told = 0
+
+    async def report(handles: list[Handle[Any]]) -> None:
+        nonlocal told
+        for handle in handles:
+            try:
+                await handle.result()
+            except EngineNotRunning:
+                told += 1
+
+    async with engine(database, drain=timedelta(0)) as closing:
+        handles = [await closing.start(gated, {}) for _ in range(3)]
+        reporting = asyncio.create_task(report(handles))
+        await until(lambda: bool(closing.parts().waiter._futures), "somebody who waits")
+    await asyncio.wait_for(reporting, GUARD)
+    assert told == 3
+
+
+async def test_who_follows_an_execution_of_an_engine_that_is_closed_is_told_so_and_leaves_no_connection(
+    database: str, direct: Connection, bodies: Bodies
+) -> None:
+    async with engine(database, drain=timedelta(0)) as closing:
+        handle = await closing.start(gated, {})
+        seen = asyncio.Event()
+
+        async def follows() -> None:
+            async for _ in handle.events():
+                seen.set()
+
+        following = asyncio.create_task(follows())
+        await asyncio.wait_for(seen.wait(), GUARD)
+    with pytest.raises(EngineNotRunning):
+        await asyncio.wait_for(following, GUARD)
+    clients = "select count(*) from pg_stat_activity where application_name = 'durable client' and datname = current_database()"
+
+    async def none_left() -> bool:
+        return await direct.fetchval(clients) == 0
+
+    await until(none_left, "the end of its connections")
 
 
 async def test_an_engine_whose_loops_time_out_is_not_taken_for_one_that_closes(

@@ -172,6 +172,26 @@ async def test_two_transactions_that_start_one_id_create_it_once(
     assert await second.result(GUARD) == THREE
 
 
+async def test_a_start_that_waited_for_another_workflows_start_of_its_id_is_told_so(
+    database: str, worker: Durable, connection: asyncpg.Connection, bodies: Bodies
+) -> None:
+    blocked = "select cardinality(pg_blocking_pids($1)) > 0"
+    other = await asyncpg.connect(database)
+    try:
+        transaction = other.transaction()
+        await transaction.start()
+        async with connection.transaction():
+            first = await worker.start(three, {}, id="mine", connection=connection)
+            starting = asyncio.create_task(worker.start(single, {}, id="mine", connection=other))
+            await until(lambda: connection.fetchval(blocked, other.get_server_pid()), "the second start")
+        with pytest.raises(IdConflict, match="one of workflow 'three'"):
+            await asyncio.wait_for(starting, GUARD)
+        await transaction.rollback()
+    finally:
+        await other.close()
+    assert await first.result(GUARD) == THREE
+
+
 async def test_a_start_takes_the_id_of_a_transaction_that_is_rolled_back(
     database: str, worker: Durable, connection: asyncpg.Connection, bodies: Bodies
 ) -> None:

@@ -285,7 +285,7 @@ def _(s: Store, *columns: Any) -> list[Any]:
 
 @statement("shape/read")
 def _(s: Store, workflows: list[str]) -> list[Any]:
-    return [(id, *shape) for id, shape in s.tables.shapes.items() if shape[0] in workflows]
+    return [(id, *shape, len(s.tables.shapes)) for id, shape in s.tables.shapes.items() if shape[0] in workflows]
 
 
 @statement("queue/limits")
@@ -331,7 +331,7 @@ def _(s: Store, worker_id: UUID, lease: float) -> list[Any]:
     if worker is not None and alive:
         worker.lease_expires_at = s.now() + lease
     lapsed = [id for id, w in s.tables.workers.items() if (w.dead or w.lease_expires_at < s.now()) and id != worker_id]
-    return [(alive, lapsed)]
+    return [(alive, lapsed, len(s.tables.shapes))]
 
 
 @statement("worker/bury")
@@ -339,8 +339,8 @@ def _(s: Store, worker_id: UUID) -> list[Any]:
     worker = s.tables.workers.get(worker_id)
     if worker is None or not (worker.dead or worker.lease_expires_at < s.now()):
         return []
-    worker.dead = True
-    return [(worker.signed_off, any(c.owner == worker_id and c.crashes for c in s.tables.claims.values()))]
+    first, worker.dead = not worker.dead, True
+    return [(first, worker.signed_off, any(c.owner == worker_id and c.crashes for c in s.tables.claims.values()))]
 
 
 @statement("worker/sign_off")
@@ -669,7 +669,7 @@ def _(s: Store, ids: list[UUID]) -> list[Any]:
         result = None
         if e.status == "completed" and e.result_seq is not None:
             result = e.input if e.result_seq == 0 else s.tables.journal[execution_id][e.result_seq].value
-        found.append((execution_id, e.ended_at is not None, e.status, result, e.error, e.reason))
+        found.append((execution_id, e.ended_at is not None, e.status, result, e.error, e.reason, e.parent_id))
     return found
 
 

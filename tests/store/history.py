@@ -170,7 +170,9 @@ def _prepare(name: str) -> str:
 
 async def cost(connection: Connection, name: str, *arguments: object) -> Cost:
     """What a query file costs here, with the plan of a prepared statement: that of now, if there is none. Rolled back."""
-    given = ", ".join(literal(argument, type) for argument, (_, type) in zip(arguments, load(name).parameters, strict=True))
+    given = ", ".join(
+        literal(argument, type) for argument, (_, type) in zip(arguments, load(name).parameters, strict=True)
+    )
     planned = await connection.fetchval("select count(*) from pg_prepared_statements where name = $1", name)
     transaction = connection.transaction()
     await transaction.start()

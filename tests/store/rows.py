@@ -281,7 +281,7 @@ def adopted(execution_id: UUID, token: UUID) -> tuple[Any, ...]:
 
 def held(execution_id: UUID, token: UUID) -> tuple[Any, ...]:
     """A row of `claim/hold`."""
-    return (execution_id, token, f"{{{SHAPE + 1}}}", "expected a, found b")
+    return (execution_id, token, f"{{{SHAPE + 1}}}", "expected a, found b", False)
 
 
 async def cancel(connection: Connection, execution_id: UUID, operation: UUID) -> Row | None:

@@ -286,6 +286,18 @@ async def test_a_worker_that_renews_while_it_is_being_buried_is_not_dead(three: 
     assert await asyncio.wait_for(burial, GUARD) == []
 
 
+async def test_of_two_that_bury_a_worker_one_is_the_first(three: list[Connection]) -> None:
+    first, second, watcher = three
+    worker = await Worker().register(watcher, -1.0)
+    async with first.transaction():
+        (one,) = await rows.run(first, "worker/bury", worker.id)
+        burial = asyncio.create_task(rows.run(second, "worker/bury", worker.id))
+        await blocked(watcher, second)
+    (other,) = await asyncio.wait_for(burial, GUARD)
+    assert (one["first"], other["first"]) == (True, False)
+    assert not (await rows.run(watcher, "worker/renew", worker.id, 60.0))[0]["alive"]
+
+
 async def test_two_reapers_move_every_execution_once(three: list[Connection]) -> None:
     first, second, watcher = three
     dead = await Worker().register(watcher, -1.0)

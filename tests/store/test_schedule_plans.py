@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from durable.ids import execution_uuid, new_token
-from durable.runtime.scheduler import ORPHANED_AFTER, ROWS
+from durable.runtime.scheduler import AWAY_AFTER, ORPHANED_AFTER, ROWS
 from durable.store.connection import Connection
 from tests.store import rows
 from tests.store.history import WORKFLOWS
@@ -98,7 +98,7 @@ MINE = [f"flow{n + 1}" for n in range(WORKFLOWS)]
 STATEMENTS: dict[str, Arguments] = {
     "schedule/due": lambda past: (MINE, [1] * WORKFLOWS, ["d1"], [], ROWS),
     "schedule/fire": lambda past: fired([(name, 1, INSTANT) for name in names(ROWS)], [False] * ROWS),
-    "schedule/declare": lambda past: (names(ROWS), ["d2"] * ROWS, ORPHANED_AFTER),
+    "schedule/declare": lambda past: (names(ROWS), ["d2"] * ROWS, AWAY_AFTER, True),
     "schedule/put": lambda past: put("s0000021", 1, None),
     "schedule/change": lambda past: changed("s0000021", 1),
     "schedule/delete": lambda past: ("s0000022", ORPHANED_AFTER),
@@ -165,7 +165,7 @@ class Schedulers:
 
     async def declare(self) -> None:
         mine, declaration = self.some(), f"d{self.random.randint(1, 3)}"
-        for row in await rows.run(self.connection, "schedule/declare", mine, [declaration] * len(mine), -1.0):
+        for row in await rows.run(self.connection, "schedule/declare", mine, [declaration] * len(mine), -1.0, True):
             if row["counts"]:
                 taken = put(row["name"], row["revision"], declaration, row["next_at"] or INSTANT)
                 await rows.run(self.connection, "schedule/put", *taken)

@@ -208,11 +208,14 @@ class _Oracle:
 
     def parallel(self, node: Parallel, path: str, data: Data, item: Any) -> _Went:
         results: dict[str, Ok[Any] | Err] = {}
+        changed: list[Any] = []
         failed: dict[str, set[Reason]] = {}
         for arm in node.arms:
             try:
                 went = self.block(arm.block, f"{path}/" if arm.single else f"{path}/{arm.name}/", data, item)
                 results[arm.key] = Ok(None if went.silent else went.data)
+                if went.data is not data:
+                    changed.append(went.data)
             except _Fails as fails:
                 failed[arm.key] = fails.reasons
                 results[arm.key] = Err(Failure("some", "failure"))
@@ -224,7 +227,6 @@ class _Oracle:
             return _after(node.into.function(data, ArmResults(results)), data)
         if failed:
             raise _Fails(*next(iter(failed.values())))
-        changed = [result.value for result in results.values() if isinstance(result, Ok) and result.value is not None]
         if not changed:
             return _Went(data, silent=True)
         return _Went(_merged(data, changed, deep=node.merge == "deep"), silent=False)

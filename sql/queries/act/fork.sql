@@ -58,3 +58,4 @@ with origin as materialized (
 )
 select exists (select from born) or exists (select from durable.execution e where e.execution_id = $3::uuid and e.started_by = $2::uuid) as created, o.queue
   from origin o
+ where (select durable.refuse_kept(array(select execution_id from born)))

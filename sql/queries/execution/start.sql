@@ -41,6 +41,7 @@ with limits as materialized (
              from limits l
              join asked a on a.queue = l.queue
             where l.room is not null and a.due_at <= durable.clock() and (a.token is null or l.limited)
+              and not exists (select from durable.execution e where e.execution_id = a.execution_id offset 0)
       ) as waits
      where place > room
 ), given as materialized (
@@ -83,3 +84,4 @@ select g.n, g.created or old.started_by is not distinct from g.operation as crea
               (select true from durable.claim c where c.execution_id = e.execution_id and c.token = g.asked limit 1) as claimed
          from durable.execution e where not g.created and e.execution_id = g.execution_id offset 0
   ) old on true
+ where not $17::bool or (select durable.refuse_kept(array(select execution_id from born)))

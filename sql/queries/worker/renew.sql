@@ -1,8 +1,9 @@
--- Renew a worker's lease, and name the workers whose leases have lapsed. No row for oneself: this worker was declared dead.
+-- Renew a worker's lease, name the workers whose leases have lapsed, and say how many shapes are stored: when there are more, other
+-- code has come. No row for oneself: this worker was declared dead.
 --
 -- $1 worker_id uuid
 -- $2 lease float8         seconds
--- Returns alive bool, lapsed uuid[]
+-- Returns alive bool, lapsed uuid[], shapes int8
 -- Locks   the worker's own row
 -- Index   worker_pkey
 with renewed as (
@@ -11,4 +12,5 @@ with renewed as (
     returning worker_id
 )
 select exists (select from renewed) as alive,
-       array(select worker_id from durable.worker where (dead or lease_expires_at < durable.clock()) and worker_id <> $1::uuid) as lapsed
+       array(select worker_id from durable.worker where (dead or lease_expires_at < durable.clock()) and worker_id <> $1::uuid) as lapsed,
+       (select count(*) from durable.shape) as shapes
