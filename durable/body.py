@@ -73,9 +73,9 @@ async def run(function: Callable[..., Any], /, *args: Any, name: str | None = No
     What it calls must not wait by itself: that is a `UsageError`.
 
     Raises `RunFailed` when the last try has failed; the next attempt of the step makes the call anew. `RunRefused`, when that
-    was a `NonRetryable`, ends the step. Raises `UsageError`
-    outside a step's body, and `NonRetryable` when arguments or result cannot be stored. If cancelled, the call is cancelled and
-    made again by the next run of the body.
+    was a `NonRetryable`, ends the step. Raises `UsageError` outside a step's body, and `NonRetryable` when arguments or result
+    cannot be stored. If cancelled, the call is cancelled and made again by the next run of the body; in a thread it is waited
+    for, and keeps its answer.
     """
     label = name or _name_of(function)
     if not label:

@@ -51,7 +51,7 @@ _DIGEST_LETTERS = 16
 _encode = msgspec.json.Encoder().encode
 
 _MAKER_LETTERS = 8
-_FINAL = "final"  # the target of a call that failed, and that no attempt of the step is to make again
+_FINAL = "final"  # the target of a call that failed by a NonRetryable, which is to end the step
 
 
 def effects() -> Effects:

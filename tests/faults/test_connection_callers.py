@@ -30,6 +30,20 @@ async def connection(database: str) -> AsyncIterator[asyncpg.Connection]:
 
 
 @pytest.fixture
+async def other(database: str) -> AsyncIterator[asyncpg.Connection]:
+    """That of another caller."""
+    other = await asyncpg.connect(database)
+    yield other
+    await other.close()
+
+
+async def until_it_waits(other: asyncpg.Connection, connection: asyncpg.Connection) -> None:
+    """Return when what *other* runs waits for a lock, as *connection* sees it."""
+    blocked = "select cardinality(pg_blocking_pids($1)) > 0"
+    await until(lambda: connection.fetchval(blocked, other.get_server_pid()), "the second start")
+
+
+@pytest.fixture
 async def worker(database: str, bodies: Bodies, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Durable]:
     """A worker that looks only when it is told to."""
     async with engine(database) as worker:
@@ -155,59 +169,44 @@ async def test_a_connection_from_a_pool_works(database: str, worker: Durable, bo
 
 
 async def test_two_transactions_that_start_one_id_create_it_once(
-    database: str, worker: Durable, connection: asyncpg.Connection, bodies: Bodies
+    worker: Durable, connection: asyncpg.Connection, other: asyncpg.Connection, bodies: Bodies
 ) -> None:
-    blocked = "select cardinality(pg_blocking_pids($1)) > 0"
-    other = await asyncpg.connect(database)
-    try:
-        async with other.transaction():
-            async with connection.transaction():
-                first = await worker.start(three, {}, id="mine", connection=connection)
-                starting = asyncio.create_task(worker.start(three, {}, id="mine", connection=other))
-                await until(lambda: connection.fetchval(blocked, other.get_server_pid()), "the second start")
-            second = await asyncio.wait_for(starting, GUARD)
-    finally:
-        await other.close()
+    async with other.transaction():
+        async with connection.transaction():
+            first = await worker.start(three, {}, id="mine", connection=connection)
+            starting = asyncio.create_task(worker.start(three, {}, id="mine", connection=other))
+            await until_it_waits(other, connection)
+        second = await asyncio.wait_for(starting, GUARD)
     assert (first.created, second.created) == (True, False)
     assert await second.result(GUARD) == THREE
 
 
 async def test_a_start_that_waited_for_another_workflows_start_of_its_id_is_told_so(
-    database: str, worker: Durable, connection: asyncpg.Connection, bodies: Bodies
+    worker: Durable, connection: asyncpg.Connection, other: asyncpg.Connection, bodies: Bodies
 ) -> None:
-    blocked = "select cardinality(pg_blocking_pids($1)) > 0"
-    other = await asyncpg.connect(database)
-    try:
-        transaction = other.transaction()
-        await transaction.start()
-        async with connection.transaction():
-            first = await worker.start(three, {}, id="mine", connection=connection)
-            starting = asyncio.create_task(worker.start(single, {}, id="mine", connection=other))
-            await until(lambda: connection.fetchval(blocked, other.get_server_pid()), "the second start")
-        with pytest.raises(IdConflict, match="one of workflow 'three'"):
-            await asyncio.wait_for(starting, GUARD)
-        await transaction.rollback()
-    finally:
-        await other.close()
+    transaction = other.transaction()
+    await transaction.start()
+    async with connection.transaction():
+        first = await worker.start(three, {}, id="mine", connection=connection)
+        starting = asyncio.create_task(worker.start(single, {}, id="mine", connection=other))
+        await until_it_waits(other, connection)
+    with pytest.raises(IdConflict, match="one of workflow 'three'"):
+        await asyncio.wait_for(starting, GUARD)
+    await transaction.rollback()
     assert await first.result(GUARD) == THREE
 
 
 async def test_a_start_takes_the_id_of_a_transaction_that_is_rolled_back(
-    database: str, worker: Durable, connection: asyncpg.Connection, bodies: Bodies
+    worker: Durable, connection: asyncpg.Connection, other: asyncpg.Connection, bodies: Bodies
 ) -> None:
-    blocked = "select cardinality(pg_blocking_pids($1)) > 0"
-    other = await asyncpg.connect(database)
-    try:
-        async with other.transaction():
-            transaction = connection.transaction()
-            await transaction.start()
-            await worker.start(three, {"one": 9}, id="mine", connection=connection)
-            starting = asyncio.create_task(worker.start(three, {}, id="mine", connection=other))
-            await until(lambda: connection.fetchval(blocked, other.get_server_pid()), "the second start")
-            await transaction.rollback()
-            handle = await asyncio.wait_for(starting, GUARD)
-    finally:
-        await other.close()
+    async with other.transaction():
+        transaction = connection.transaction()
+        await transaction.start()
+        await worker.start(three, {"one": 9}, id="mine", connection=connection)
+        starting = asyncio.create_task(worker.start(three, {}, id="mine", connection=other))
+        await until_it_waits(other, connection)
+        await transaction.rollback()
+        handle = await asyncio.wait_for(starting, GUARD)
     assert handle.created
     assert await handle.result(GUARD) == THREE
 
