@@ -23,10 +23,11 @@ from durable.authoring import Workflow, collect
 from durable.client import Client
 from durable.codec import Codec, JsonCodec
 from durable.engine.step_runner import StepRunner
-from durable.errors import ConfigurationError, DurableError, EngineNotRunning
+from durable.errors import ConfigurationError, DecodeError, DefinitionError, DurableError, EngineNotRunning
 from durable.ids import new_token
 from durable.inbox import Input, input_from
 from durable.logs import Capture
+from durable.model.data_types import types_of
 from durable.model.definition import Definition
 from durable.model.fingerprint import shape_of
 from durable.model.retention import LONGEST, Retention, fault_of
@@ -188,10 +189,21 @@ class Durable(Client):
             raise ConfigurationError(
                 f'Durable: capture_logs is {self._capture_logs!r}. Give a level of logging, e.g. "INFO", or None for nothing.'
             )
+        for definition in self._definitions.values():
+            self._check_types(definition)
         if self._worker and not self._served:
             raise ConfigurationError(
                 "Durable: a worker without queues would run nothing. Give queues, or worker=False."
             )
+
+    def _check_types(self, definition: Definition) -> None:
+        if type(self._codec) is not JsonCodec:
+            return  # another may read what plain JSON cannot be read as
+        for what, annotation in types_of(definition):
+            try:
+                self._codec.check(annotation)
+            except DecodeError as error:
+                raise DefinitionError(f"{what}: {str(error).removeprefix('$: ')}") from error
 
     # --- What it was given ----------------------------------------------------------------------------------------
 

@@ -69,8 +69,8 @@ async def run(function: Callable[..., Any], /, *args: Any, name: str | None = No
 
     A call is known by its *name* (default: the function's), its arguments, and which one it is of several that are equal; so it
     may be made in a `gather` or TaskGroup. Results and arguments are data as between steps; the result is read as the
-    function's annotation says. *retry* is for this call alone (default: one try), and its tries are counted across crashes.
-    What it calls must not wait by itself: that is a `UsageError`.
+    function's annotation says, and of the arguments a hash is stored. *retry* is for this call alone (default: one try), and
+    its tries are counted across crashes. What it calls must not wait by itself: that is a `UsageError`.
 
     Raises `RunFailed` when the last try has failed; the next attempt of the step makes the call anew. `RunRefused`, when that
     was a `NonRetryable`, ends the step. Raises `UsageError` outside a step's body, and `NonRetryable` when arguments or result

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from durable.codec import Codec, JsonCodec
+from durable.codec import Codec, plain_text
 from durable.errors import DefinitionError, DurableError
 from durable.ids import shown_id
 from durable.model.cron import RuleOf, UnreadableRule, read_or_tell, written
@@ -152,9 +152,7 @@ def _declaration(definition: Definition, schedule: Scheduled, codec: Codec, payl
             "Say on what data: schedule=Scheduled(rule, data=...)."
         ) from error
     policy = schedule.policy.checked(schedule.rule, where)
-    plain = JsonCodec().encode(
-        schedule.data, definition.input_type
-    )  # a codec that encrypts gives another text each time
+    plain = plain_text(schedule.data, codec, definition.input_type)
     parts = (definition.name, definition.version, written(schedule.rule), repr(policy), plain, tags)
     digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     return Declaration(definition.name, digest, definition.name, definition.version, schedule.rule, policy, text, tags)

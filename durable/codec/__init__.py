@@ -17,13 +17,16 @@ from durable.codec.reading import PLANS, explain_misfit, plan_for
 from durable.codec.writing import depth_within, encode_slowly, refuse_losses, write
 from durable.errors import DecodeError, EncodeError
 
-__all__ = ["DEPTH_MAX", "Codec", "JsonCodec"]
+__all__ = ["DEPTH_MAX", "Codec", "JsonCodec", "plain_text"]
 
 _UNTYPED = PLANS[Any]
 
 
 class Codec(Protocol):
-    """How values become JSON text in the database and come back. Wrap one in another for encryption at rest."""
+    """How values become JSON text in the database and come back. Wrap one in another for encryption at rest.
+
+    The text may be another one each time: of no two texts does the engine ask whether they are equal.
+    """
 
     def encode(self, value: Any, annotation: Any = Any) -> str:
         """JSON text for *value*, which `decode` with the same *annotation* turns back into its equal.
@@ -71,9 +74,23 @@ class JsonCodec:
                 f"({type(error).__name__}: {text_of(error)}). Return plain data."
             ) from error
 
+    def check(self, annotation: Any) -> None:
+        """Raise `DecodeError` if nothing at all could be read as *annotation*, as far as that can be known beforehand."""
+        try:
+            plan_for(annotation)
+        except Exception as error:
+            raise DecodeError(explain_misfit(error)) from error
+
     def decode(self, text: str, annotation: Any = Any) -> Any:
         """The value of *text* as *annotation* says. Raises `DecodeError` and nothing else."""
         try:
             return plan_for(annotation).read(text)
         except Exception as error:
             raise DecodeError(explain_misfit(error)) from error
+
+
+def plain_text(value: Any, codec: Codec, annotation: Any = Any) -> str:
+    """JSON text by which *value* is known again, not to be stored: the same each time, which that of a codec that encrypts is
+    not. Raises `EncodeError`, and `DecodeError` if *codec* cannot read what it has written."""
+    text = codec.encode(value, annotation)
+    return text if type(codec) is JsonCodec else JsonCodec().encode(codec.decode(text))

@@ -56,7 +56,8 @@ def _make_plan(annotation: Any) -> Plan:
             return Plan(TypeAdapter[Any](annotation).validate_json, False)
         raise _UnsupportedAnnotation(
             f"$: JSON cannot be read as {name_of(annotation)}: {error}. Annotate with plain types, a dataclass, "
-            "a msgspec.Struct, a Pydantic model, or Any."
+            "a msgspec.Struct, a Pydantic model, or Any; of several classes in a union, make each a msgspec.Struct with "
+            "tag=True, or a Pydantic model."
         ) from error
 
 

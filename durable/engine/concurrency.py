@@ -6,8 +6,7 @@ Each asks the journal first and records its own result, so that whoever resumes 
 from __future__ import annotations
 
 import asyncio
-import typing
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,6 +18,7 @@ from durable.model.definition import UNANNOTATED, Block, Foreach, Parallel, Step
 from durable.model.failure import Failure
 from durable.model.merge import merge
 from durable.model.results import ArmResults, Err, ItemResults, Ok
+from durable.model.signature import listed_type
 
 if TYPE_CHECKING:
     from durable.engine.interpreter import Interpreter, Jump
@@ -157,7 +157,7 @@ async def foreach(
 
 async def _items(run: Interpreter, node: Foreach, path: str, value: Value, strand: Strand, past: Past) -> list[str]:
     """Each item as JSON text. Asked for once: what comes later is read from the record."""
-    codec, kind = run.runner.codec, _listed_type(node.items.signature.output_type)
+    codec, kind = run.runner.codec, listed_type(node.items.signature.output_type)
     note = past.note
     if note is None:
         said = await rules.ask(run, path, strand, node.items, value)
@@ -168,13 +168,6 @@ async def _items(run: Interpreter, node: Foreach, path: str, value: Value, stran
         note = Record(run.subject.history.take_seq(), path, "items", value=text)
         await run.write(strand, note)
     return [codec.encode(item) for item in codec.decode(note.value or "[]")]
-
-
-def _listed_type(kind: Any) -> Any:
-    """What is annotated as any iterable is recorded as a list."""
-    if (typing.get_origin(kind) or kind) not in (Iterable, Iterator, Generator):
-        return kind
-    return list[typing.get_args(kind)[0]] if typing.get_args(kind) else UNANNOTATED
 
 
 def _listed(said: Any) -> Any:

@@ -22,7 +22,7 @@ from uuid import UUID
 
 import msgspec
 
-from durable.codec import Codec
+from durable.codec import Codec, plain_text
 from durable.engine.context import CURRENT, MAKER, WITHIN_CALL, Body
 from durable.engine.journal import ENDING_PATH, Birth, Kind, Record
 from durable.engine.rest import TURNS, Rest
@@ -155,7 +155,7 @@ class Effects:
         """Call a function, record what it returns, and give that from then on. See `durable.run`."""
         codec = self.codec
         try:
-            text = codec.encode(list(args))
+            text = plain_text(list(args), codec)
         except EncodeError as error:
             raise NonRetryable(
                 f"run({name!r}): its arguments tell it from other calls, but cannot be stored: {error}. "

@@ -10,7 +10,7 @@ import inspect
 import sys
 import types
 import typing
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 from durable.errors import DefinitionError
@@ -158,6 +158,13 @@ def item_of(listed: Any) -> Any:
     if typing.get_origin(listed) is tuple and members[1:] == (Ellipsis,):
         return members[0]
     return members[0] if typing.get_origin(listed) in _COLLECTIONS else UNANNOTATED
+
+
+def listed_type(kind: Any) -> Any:
+    """As what is recorded what a function annotated with *kind* lists: any iterable becomes a list."""
+    if (typing.get_origin(kind) or kind) not in (Iterable, Iterator, Generator):
+        return kind
+    return list[typing.get_args(kind)[0]] if typing.get_args(kind) else UNANNOTATED
 
 
 def resolve(annotations: Mapping[str, Any], namespace: dict[str, Any]) -> dict[str, Any]:

@@ -380,6 +380,7 @@ class Owned:
             elif record.bears is not None:
                 self.supervisor.became_ready(record.bears.queue)
             elif record.dooms is not None or record.takes_back or record.kind == "failing":
+                # With "failing", too: who asked to undo may have done so after the claim, which then dooms the children.
                 self.supervisor.cancel_doomed()
         self.moved()
 

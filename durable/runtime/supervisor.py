@@ -631,7 +631,8 @@ class Supervisor:
         self.followers.moved(owned.execution_id)
         if owned.parent_id is not None:
             self._herald.mail(owned.parent_id, row["parent_queue"], sure=False)
-        if owned.subject.history.open or ended.status != Status.COMPLETED:  # with its end its children are doomed
+        # With its end those are doomed that it waits for, and all children, if somebody asked to undo it, even since the claim.
+        if owned.subject.history.open or ended.status != Status.COMPLETED:
             self._canceller.look()
 
     def suspended(self, owned: Owned, delay: float, *, ready: bool) -> None:

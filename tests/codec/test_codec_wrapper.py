@@ -1,10 +1,7 @@
-"""A codec may wrap another: what encryption at rest needs. The cipher here is a toy that protects nothing."""
+"""A codec may wrap another: what encryption at rest needs."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import itertools
 import json
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -15,28 +12,7 @@ import pytest
 
 from durable.codec import Codec, JsonCodec
 from durable.errors import DecodeError, EncodeError
-
-
-class ToyXorCodec:
-    """Shows the shape of an encrypting codec: the inner JSON text becomes one JSON string. Not encryption."""
-
-    def __init__(self, inner: Codec, key: bytes) -> None:
-        self._inner = inner
-        self._pad = hashlib.sha256(key).digest()
-
-    def encode(self, value: Any, annotation: Any = Any) -> str:
-        plain = self._inner.encode(value, annotation).encode()
-        return json.dumps(base64.b64encode(self._xor(plain)).decode())
-
-    def decode(self, text: str, annotation: Any = Any) -> Any:
-        try:
-            plain = self._xor(base64.b64decode(json.loads(text), validate=True)).decode()
-        except (ValueError, TypeError) as error:
-            raise DecodeError("$: the text was not written with this key") from error
-        return self._inner.decode(plain, annotation)
-
-    def _xor(self, data: bytes) -> bytes:
-        return bytes(one ^ other for one, other in zip(data, itertools.cycle(self._pad), strict=False))
+from tests.support.codecs import ToyXorCodec
 
 
 class Account(msgspec.Struct):

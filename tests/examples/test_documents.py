@@ -77,6 +77,7 @@ SHOWN |= {
     "letter": "chunk letter Dear\nprogress letter 0.3333333333333333\nchunk letter Ada\nprogress letter 0.6666666666666666\n"
     "chunk letter and so on\nprogress letter 1.0\ncompleted letter Dear Ada and so on\nended  None",
     "research": "['SNOW: ONE', 'SNOW: TWO']",
+    "sealed": "Ada has room 12",
     "payment": "{'order': 5, 'outcome': 'payment.succeeded', 'details': {'sum': 12}}",
 }
 SERVERS = {"shop", "aiohttp_shop", "worker"}
