@@ -103,6 +103,7 @@ class Interpreter:
         *,
         max_crashes: int = 5,
         engine: Engine | None = None,
+        loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self.definition = definition
         self.subject = subject
@@ -111,7 +112,7 @@ class Interpreter:
         self.max_crashes = max_crashes
         self.engine = engine
         self.failure: Failure | None = None  # why the execution is being ended
-        self.loop = asyncio.get_running_loop()
+        self.loop = loop or asyncio.get_running_loop()  # to ask asyncio for it is a system call
         self._activity: Activity | None = None
         self._began = self.loop.time()
         self.dues: dict[
@@ -134,7 +135,7 @@ class Interpreter:
 
     async def run(self) -> Outcome:
         """Go on from where the journal ends. Raises `Interruption` when it may not; cancelling it cancels what runs."""
-        self.root.task = asyncio.current_task()
+        self.root.task = asyncio.current_task(self.loop)
         subject = self.subject
         if subject.history.open:
             await self._take_back()
@@ -497,22 +498,23 @@ class Interpreter:
             strand.pending = []
         if records:
             await self.journal.record(*records)
-            self._written(*records)
+            for record in records:
+                self._written(record)
             if self.subject.history.open and any(record.key is None for record in records):
                 await self._take_back()
 
-    def _written(self, *records: Record) -> None:
-        """They are durable."""
-        for record in records:
-            self.subject.history.add(record)
-            if record.consumes:
-                self.journal.inbox.consumed(record.consumes)
-            if record.key is not None:
-                if record.delay is not None:
-                    self.dues[record.seq] = self.loop.time() + record.delay
-                if self.runner.tracer is not None:
-                    self.runner.tracer.recorded(self.subject.execution_id, record)
+    def _written(self, record: Record) -> None:
+        """It is durable."""
+        self.subject.history.add(record)
         self.subject.crashes = 0
+        if record.consumes:
+            self.journal.inbox.consumed(record.consumes)
+        if record.key is None:
+            return
+        if record.delay is not None:
+            self.dues[record.seq] = self.loop.time() + record.delay
+        if self.runner.tracer is not None:
+            self.runner.tracer.recorded(self.subject.execution_id, record)
 
     async def _take_back(self) -> None:
         """Take back what is asked, listened for and begun by what is over: it expires."""

@@ -188,6 +188,9 @@ class History:
             self.next_seq = record.seq + 1
         for wait in record.takes_back:
             self.open.pop((wait.path, wait.key or ""), None)
+        if record.kind == "completed":  # most are
+            self._at(record.path).completed = record
+            return
         if record.kind == "failing":
             self.failing = record
             return
@@ -205,10 +208,7 @@ class History:
             self.retries += 1
             self._forgive()
             return
-        past = self.by_path.get(record.path)
-        if past is None:
-            past = self.by_path[record.path] = Past()
-            self._place(record.path)
+        past = self._at(record.path)
         if record.key is not None:
             if past.effects is None:
                 past.effects = {}
@@ -218,12 +218,17 @@ class History:
                     self.open[record.path, record.key] = record
                 else:
                     self.open.pop((record.path, record.key), None)
-        elif record.kind == "completed":
-            past.completed = record
         elif record.kind == "failed":
             past.failures += (record,)
         else:
             past.note = record
+
+    def _at(self, path: str) -> Past:
+        past = self.by_path.get(path)
+        if past is None:
+            past = self.by_path[path] = Past()
+            self._place(path)
+        return past
 
     def _forgive(self) -> None:
         """It has failed, and goes on all the same: what failed is tried anew, and what was waited for in vain is waited for

@@ -133,8 +133,9 @@ class StepRunner:
         # crash would not feel it.
         variables = contextvars.copy_context()
         variables.run(CURRENT.set, context)
-        variables.run(MAKER.set, None)  # an execution may have been begun by the body of another one
-        variables.run(WITHIN_CALL.set, None)
+        for inherited in (MAKER, WITHIN_CALL):  # an execution may have been begun by the body of another one
+            if inherited in variables:
+                variables.run(inherited.set, None)
         span = None
         if self.tracer is not None:
             span = self.tracer.begin(context)

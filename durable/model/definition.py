@@ -56,11 +56,11 @@ class Signature:
     context_index: int | None = None
     item_type: Any = UNANNOTATED
 
-    def arguments(self, values: Sequence[Any], context: object) -> tuple[list[Any], dict[str, Any]]:
+    def arguments(self, values: Sequence[Any], context: object) -> tuple[Sequence[Any], dict[str, Any]]:
         """The call: ``args, kwargs``, of as many of *values* as the function takes and *context* where it wants it."""
-        args = list(values[: self.positional])
         if self.context is None:
-            return args, {}
+            return values[: self.positional], {}
+        args = list(values[: self.positional])
         if self.context_index is None:
             return args, {self.context: context}
         args.insert(self.context_index, context)

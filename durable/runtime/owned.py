@@ -357,32 +357,44 @@ class Owned:
             for r in records:
                 if r.path:
                     await self._adopt_before(r.path, r.target if r.kind == "completed" else None)
-        # All are on their way before anything is waited for: a cancellation that comes now finds none that was not begun.
         # Concurrent strands have different paths: they share the lanes, so that one lane works while the other is waited for.
         strand = records[0].path
-        # One kind for all of them that are simply appended, so that they become durable in their order. Of one whose crashes
-        # are counted still the plain statement writes nothing: to know that beforehand saves a try.
-        plain = self.subject.crashes == 0 and all(map(_is_plain, records))
-        writes = [self.writes.record(self.execution_id, self.token, r, strand, plain=plain) for r in records]
-        for record, write in zip(records, writes, strict=True):
-            answer = await write.settled(self.goes_on_elsewhere)
-            if answer is None:
-                raise self.lost()
-            if (record.closes is not None or record.dooms is not None) and answer["answered"]:
-                if (record.key or "").startswith(MATCH):
-                    self.supervisor.deliver_posted()
-                raise AnsweredMeanwhile
-            if record.asks is not None:
-                self.supervisor.asked(record.asks.remind_every)
-            elif record.listens is not None:
-                if answer["posted"]:
-                    self.supervisor.deliver_posted()
-            elif record.bears is not None:
-                self.supervisor.became_ready(record.bears.queue)
-            elif record.dooms is not None or record.takes_back or record.kind == "failing":
-                # With "failing", too: who asked to undo may have done so after the claim, which then dooms the children.
-                self.supervisor.cancel_doomed()
+        # Of one whose crashes are counted still the plain statement writes nothing: to know that beforehand saves a try.
+        plain = self.subject.crashes == 0
+        if len(records) == 1:  # nearly always, and then it is to cost little
+            record = records[0]
+            plain = plain and _is_plain(record)
+            write = self.writes.record(self.execution_id, self.token, record, strand, plain=plain)
+            self._recorded(record, await write.settled(self.goes_on_elsewhere))
+        else:
+            # One kind for all of them that are simply appended, so that they become durable in their order; and all on their
+            # way before anything is waited for: a cancellation that comes now finds none that was not begun.
+            plain = plain and all(map(_is_plain, records))
+            writes = [self.writes.record(self.execution_id, self.token, r, strand, plain=plain) for r in records]
+            for record, write in zip(records, writes, strict=True):
+                self._recorded(record, await write.settled(self.goes_on_elsewhere))
         self.moved()
+
+    def _recorded(self, record: Record, answer: Row | None) -> None:
+        """Tell whom it concerns that *record* is durable. Raises `ClaimLost`, and `AnsweredMeanwhile`, if it is not."""
+        if answer is None:
+            raise self.lost()
+        if record.key is None and not record.takes_back and record.kind != "failing":
+            return  # it concerns nobody else
+        if (record.closes is not None or record.dooms is not None) and answer["answered"]:
+            if (record.key or "").startswith(MATCH):
+                self.supervisor.deliver_posted()
+            raise AnsweredMeanwhile
+        if record.asks is not None:
+            self.supervisor.asked(record.asks.remind_every)
+        elif record.listens is not None:
+            if answer["posted"]:
+                self.supervisor.deliver_posted()
+        elif record.bears is not None:
+            self.supervisor.became_ready(record.bears.queue)
+        elif record.dooms is not None or record.takes_back or record.kind == "failing":
+            # With "failing", too: who asked to undo may have done so after the claim, which then dooms the children.
+            self.supervisor.cancel_doomed()
 
     def moved(self) -> None:
         """A record is durable."""

@@ -520,6 +520,7 @@ class Supervisor:
             self._runner,
             max_crashes=self._max_crashes,
             engine=self._engine,
+            loop=self._loop,
         )
         try:
             await self._interpret(owned, interpreter)

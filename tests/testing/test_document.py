@@ -10,7 +10,6 @@ from tests.support.postgres import Cluster
 
 TEXT = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")
 PROGRAMS = dict(re.findall(r"^```python\n# (\w+\.py)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL))
-PROSE = re.sub(r"^```.*?^```$", "", TEXT, flags=re.MULTILINE | re.DOTALL)
 
 
 def test_every_python_block_is_a_whole_program() -> None:
@@ -35,8 +34,3 @@ async def test_the_tests_of_the_document_pass_and_print_its_report(postgres_clus
     assert f"{sum(text.count('async def test_') for text in PROGRAMS.values())} passed" in output
     report = TEXT[TEXT.index("\n24 crashed runs") + 1 :].partition("```")[0]
     assert report in output
-
-
-def test_links_lead_somewhere() -> None:
-    for link in re.findall(r"\]\(([^)]+)\)", PROSE):
-        assert link.startswith("https://") or (ROOT / "docs" / link).exists(), link
