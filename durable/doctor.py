@@ -50,6 +50,8 @@ class Limits:
     transaction: float = 300.0
     dead_rows: int = 10_000
     dead_share: float = 0.5
+    index_bytes: int = 100_000_000
+    index_bytes_a_row: float = 1_000.0
     notify_usage: float = 0.1
     connections: float = 0.9
     age: int = 1_500_000_000
@@ -252,6 +254,21 @@ async def _bloat(examined: Examined) -> list[Finding]:
     ]
 
 
+async def _swollen(examined: Examined) -> list[Finding]:
+    limits = examined.limits
+    return [
+        Finding(
+            "indexes",
+            "note",
+            f"index {row['index_name']} has {row['bytes'] / 1e6:,.0f} MB for {row['rows']:,.0f} rows: "
+            "many more had to be kept once",
+            "It uses that space again. To give it back: "
+            f"`reindex index concurrently durable.{row['index_name']}`, which locks nobody out.",
+        )
+        for row in await examined.fetch("doctor/swollen", limits.index_bytes, limits.index_bytes_a_row)
+    ]
+
+
 async def _server(examined: Examined) -> list[Finding]:
     (row,) = await examined.fetch("doctor/server")
     limits, found = examined.limits, list[Finding]()
@@ -303,6 +320,7 @@ CHECKS: dict[str, Check] = {
     "undelivered": _undelivered,
     "transactions": _transactions,
     "bloat": _bloat,
+    "indexes": _swollen,
     "server": _server,
 }
 

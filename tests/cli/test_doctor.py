@@ -176,6 +176,24 @@ async def test_a_planted_fault_is_found_and_nothing_else(database: str, connecti
     assert {f.check for f in found} == {check}, found
 
 
+async def test_an_index_that_was_once_much_larger_is_a_note(database: str, connection: Connection) -> None:
+    limits = Limits(index_bytes=100_000)
+
+    async def told() -> list[str]:
+        found = [finding async for name, found in examine(database, limits) if name == "indexes" for finding in found]
+        assert all(finding.severity == "note" for finding in found)
+        return [finding.what.split(" has ")[0] for finding in found]
+
+    await connection.execute("insert into durable.topic select 't' || n from generate_series(1, 20000) n")
+    await connection.execute("vacuum analyze durable.topic")
+    assert await told() == [], "it is as large as its rows need"
+    await connection.execute("delete from durable.topic")
+    await connection.execute("vacuum analyze durable.topic")
+    assert await told() == ["index topic_pkey"]
+    await connection.execute("reindex index concurrently durable.topic_pkey")
+    assert await told() == []
+
+
 async def test_the_command_tells_of_faults_with_their_cures_and_its_status(
     durable: Caller, database: str, connection: Connection
 ) -> None:
