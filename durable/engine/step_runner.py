@@ -141,7 +141,10 @@ class StepRunner:
             span = self.tracer.begin(context)
             variables.run(self.tracer.attach, span)
         try:
-            result = await self._call(step, arguments, keywords, context, variables, may_begin)
+            if step.runs_in == "loop" and step.timeout is None:  # most are, and each frame less is felt
+                result = await _with_variables(variables, step.function(*arguments, **keywords))
+            else:
+                result = await self._call(step, arguments, keywords, context, variables, may_begin)
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError | StepTimeout):
                 context.mark_cancelled()  # for threads that the body has started
@@ -204,8 +207,7 @@ class StepRunner:
     ) -> Any:
         match step.runs_in:
             case "loop":
-                body = _with_variables(variables, step.function(*arguments, **keywords))
-                return await (body if step.timeout is None else _within(step, body, context))
+                return await _within(step, _with_variables(variables, step.function(*arguments, **keywords)), context)
             case "thread":
                 call = functools.partial(variables.run, _without_stop_iteration, step.function, *arguments, **keywords)
                 async with self._thread_slots:  # a step's time begins when it has its slot
