@@ -133,18 +133,16 @@ class StepRunner:
         # crash would not feel it.
         variables = contextvars.copy_context()
         variables.run(CURRENT.set, context)
-        for inherited in (MAKER, WITHIN_CALL):  # an execution may have been begun by the body of another one
-            if inherited in variables:
-                variables.run(inherited.set, None)
+        if MAKER in variables:  # an execution may have been begun by the body of another one
+            variables.run(MAKER.set, None)
+        if WITHIN_CALL in variables:
+            variables.run(WITHIN_CALL.set, None)
         span = None
         if self.tracer is not None:
             span = self.tracer.begin(context)
             variables.run(self.tracer.attach, span)
         try:
-            if step.runs_in == "loop" and step.timeout is None:  # most are, and each frame less is felt
-                result = await _with_variables(variables, step.function(*arguments, **keywords))
-            else:
-                result = await self._call(step, arguments, keywords, context, variables, may_begin)
+            result = await self._call(step, arguments, keywords, context, variables, may_begin)
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError | StepTimeout):
                 context.mark_cancelled()  # for threads that the body has started
@@ -207,7 +205,8 @@ class StepRunner:
     ) -> Any:
         match step.runs_in:
             case "loop":
-                return await _within(step, _with_variables(variables, step.function(*arguments, **keywords)), context)
+                body = _with_variables(variables, step.function(*arguments, **keywords))
+                return await (body if step.timeout is None else _within(step, body, context))
             case "thread":
                 call = functools.partial(variables.run, _without_stop_iteration, step.function, *arguments, **keywords)
                 async with self._thread_slots:  # a step's time begins when it has its slot
