@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Never, NoReturn
 
 from durable.model.definition import (
     FOREACH_DATA_MAX,
@@ -25,6 +25,10 @@ from durable.model.signature import listed_type
 
 def types_of(definition: Definition) -> Iterator[tuple[str, Any]]:
     """Each of these types, with the words for it that begin a message. Some come several times."""
+    return ((what, kind) for what, kind in _of_all(definition) if kind not in (Never, NoReturn))  # such never comes
+
+
+def _of_all(definition: Definition) -> Iterator[tuple[str, Any]]:
     here = f'workflow "{definition.name}"'
     yield f"{here} ({definition.source}): its input", definition.input_type
     yield f"{here} ({definition.source}): its result", definition.output_type

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Never, NoReturn
 
 import msgspec
 import pytest
@@ -170,6 +170,16 @@ def test_what_can_be_told_apart_is_taken_and_so_are_results_of_arms_and_items() 
     both.step(noop, name="a")
     both.step(noop, name="b")
     orders.foreach("each", items=lines, into=listed).step(noop, name="judge")
+    assert Durable(workflows=[orders]).workflows == [orders]
+
+
+def test_a_step_that_never_returns_promises_nothing_that_would_have_to_be_read() -> None:
+    orders = Workflow[Any, Never]("order")
+
+    @orders.step
+    async def fail(order: Any) -> NoReturn:
+        raise ValueError
+
     assert Durable(workflows=[orders]).workflows == [orders]
 
 
