@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import re
 import zlib
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -103,6 +104,11 @@ def storm_tree(seed: int, far: timedelta, waits: bool, log: Log | None = None) -
     return tree(seed, far=far, log=log, waits=waits and seed % 4 == 1)
 
 
+def _is_first(path: str) -> bool:
+    """Whether *path* repeats nothing: else what takes its time would, in loops within loops, take minutes."""
+    return "#" not in path and set(re.findall(r"\[(\d+)\]", path)) <= {"0"}
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What a body does. `far` is how long its sleeps are and the time limits of waits that get nothing."""
@@ -127,7 +133,7 @@ class Plan:
             await asyncio.sleep(0)
         for number, effect in enumerate(self.effects):
             await self.do(here, effect, number)
-        if "work" in self.effects:
+        if "work" in self.effects and _is_first(here.path):
             await asyncio.sleep(WORK)
         if here.attempt <= self.failures or item == self.bad_item:
             raise ValueError(f"{here.path}: attempt {here.attempt}")
