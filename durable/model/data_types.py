@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any, Never, NoReturn
 
 from durable.model.definition import (
-    FOREACH_DATA_MAX,
     Block,
     Branch,
     Decision,
@@ -16,7 +15,6 @@ from durable.model.definition import (
     Node,
     Parallel,
     Rule,
-    Signature,
     Step,
     parts_of,
 )
@@ -68,16 +66,12 @@ def _of_node(label: str, node: Node) -> Iterator[tuple[str, Any]]:
 
 def _of_into(label: str, into: Rule | None) -> Iterator[tuple[str, Any]]:
     if into is not None:
-        # What it is given besides the data are results, which the engine makes.
-        yield from _read(f"{label}: into ({into.source})", into.signature, 1)
+        if into.signature.positional:  # what it is given besides are results, which the engine makes
+            yield f"{label}: into ({into.source}): what it takes", into.signature.input_type
         yield f"{label}: into ({into.source}): its result", into.signature.output_type
 
 
 def _taken(label: str, asked: Step | Decision | Rule) -> Iterator[tuple[str, Any]]:
-    return _read(f"{label} ({asked.source})", asked.signature, FOREACH_DATA_MAX)
-
-
-def _read(label: str, signature: Signature, at_most: int) -> Iterator[tuple[str, Any]]:
-    kinds = (signature.input_type, signature.item_type)
-    for kind in kinds[: min(signature.positional, at_most)]:
-        yield f"{label}: what it takes", kind
+    kinds = (asked.signature.input_type, asked.signature.item_type)
+    for kind in kinds[: asked.signature.positional]:
+        yield f"{label} ({asked.source}): what it takes", kind
