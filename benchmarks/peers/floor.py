@@ -34,9 +34,9 @@ ABOUT = {
     },
     "cannot": {},
     "counts": {
-        "no_step": 80_000,
-        "one_step": 50_000,
-        "three_steps": 30_000,
+        "no_step": 160_000,
+        "one_step": 120_000,
+        "three_steps": 90_000,
         "four_no_step": 80_000,
         "four_one_step": 50_000,
     },

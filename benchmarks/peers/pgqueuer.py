@@ -41,8 +41,8 @@ ABOUT = {
         "memory": "no sleeping inside a job",
     },
     "counts": {
-        "no_step": 50_000,
-        "start_one": 5_000,
+        "no_step": 80_000,
+        "start_one": 10_000,
         "start_fifty": 8_000,
         "start_bulk": 100_000,
         "four_no_step": 50_000,

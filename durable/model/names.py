@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from durable.errors import UsageError
 
 NAME_CHARACTERS_MAX = 200
+
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 def check_name(name: Any, what: str) -> str:
@@ -26,4 +29,4 @@ def visible(text: str) -> str:
 
 def storable(text: str) -> bool:
     """Whether PostgreSQL can store *text* as it is."""
-    return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
+    return _UNSTORABLE.search(text) is None

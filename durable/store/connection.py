@@ -158,20 +158,46 @@ class Link:
         self._more = more
         self._connection: Connection | None = None
         self._turn = asyncio.Lock()
+        self._loop = asyncio.get_running_loop()
+        self._sent_at: float | None = None
+        self._watched = False
 
     async def fetch(self, query: Query, *arguments: Any) -> list[Row]:
         """Run one statement once. When it raises one of `LOST`, the outcome is unknown, and the next call connects anew."""
         async with self._turn:
-            if self._connection is None or self._connection.is_closed():
-                self._connection = await self._connected()
+            connection = self._connection
+            if connection is None or connection.is_closed():
+                connection = self._connection = await self._connected()
+            self._sent_at = self._loop.time()
+            if not self._watched:
+                self._watched = True
+                self._loop.call_later(self._reply_seconds, self._watch)
             try:
                 if not isinstance(self._dsn, Pooled):
-                    return await self._connection.fetch(query.sql, *arguments, timeout=self._reply_seconds)
-                async with borrowed(self._connection, _settings(self._reply_seconds, self._more)):
-                    return await self._connection.fetch(query.sql, *arguments, timeout=self._reply_seconds)
-            except (*LOST, asyncio.CancelledError):  # the protocol may be in the middle of a reply
+                    return await connection.fetch(query.sql, *arguments)
+                async with borrowed(connection, _settings(self._reply_seconds, self._more)):
+                    return await connection.fetch(query.sql, *arguments)
+            except (*LOST, asyncio.CancelledError) as error:  # the protocol may be in the middle of a reply
+                overdue = self._connection is None and not isinstance(error, asyncio.CancelledError)
                 self._drop()
+                if overdue:
+                    raise TimeoutError(f"no reply within {self._reply_seconds:g} s") from error
                 raise
+            finally:
+                self._sent_at = None
+
+    def _watch(self) -> None:
+        """Break the connection off if the reply is overdue. One timer looks after many statements: to set one for each, and to
+        take it back, is a good part of what a short statement costs here."""
+        self._watched = self._sent_at is not None
+        if self._sent_at is None:
+            return
+        left = self._sent_at + self._reply_seconds - self._loop.time()
+        if left > 0:
+            self._loop.call_later(left, self._watch)
+        else:
+            self._watched = False
+            self._drop()
 
     async def _connected(self) -> Connection:
         """A new connection. Whatever keeps us from one counts as lost: an engine that has begun has been let in before, and a

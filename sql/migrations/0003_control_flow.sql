@@ -4,8 +4,6 @@
 alter table durable.journal
     add column target text,
     add column data_seq int,
-    drop constraint kind_is_known,
-    add constraint kind_is_known check (kind in ('completed', 'failed', 'started', 'chosen', 'items', 'iterated', 'failing')),
     drop constraint only_failures_have_an_error,
     add constraint only_failures_have_an_error check ((kind in ('failed', 'failing')) = (error is not null));
 comment on table durable.journal is 'What has happened, in order of seq within an execution. Only a loop takes records away: those of iterations that are over.';

@@ -3,8 +3,6 @@
 
 alter table durable.journal
     add column key text,
-    drop constraint kind_is_known,
-    add constraint kind_is_known check (kind in ('completed', 'failed', 'started', 'chosen', 'items', 'iterated', 'failing', 'waiting', 'ran', 'tried')),
     add constraint effects_have_a_key check ((kind in ('waiting', 'ran', 'tried')) = (key is not null)),
     drop constraint only_failures_have_an_error,
     add constraint only_failures_have_an_error check ((kind in ('failed', 'failing', 'tried')) = (error is not null));

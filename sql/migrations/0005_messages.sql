@@ -27,9 +27,6 @@ alter table durable.wake add column topics text[];
 comment on column durable.wake.topics is 'The messages that wake it before its time.';
 
 alter table durable.journal
-    drop constraint kind_is_known,
-    add constraint kind_is_known check (kind in ('completed', 'failed', 'started', 'chosen', 'items', 'iterated', 'failing', 'waiting', 'ran', 'tried',
-                                                 'answered', 'expired')),
     drop constraint effects_have_a_key,
     add constraint effects_have_a_key check ((kind in ('waiting', 'ran', 'tried', 'answered', 'expired')) = (key is not null)),
     drop constraint only_failures_have_an_error,

@@ -1,10 +1,5 @@
 -- 0008 Lives: executions that were begun afresh, with an empty journal.
 -- Rewrites tables: no. Old workers: refused by the version of the schema.
 
-alter table durable.journal
-    drop constraint kind_is_known,
-    add constraint kind_is_known check (kind in ('completed', 'failed', 'started', 'chosen', 'items', 'iterated', 'failing', 'waiting', 'ran', 'tried',
-                                                 'answered', 'expired', 'continued'));
-
 create table durable.past (like durable.journal including comments, primary key (execution_id, seq));
 comment on table durable.past is 'Journals of earlier lives: nobody reads them to go on.';
