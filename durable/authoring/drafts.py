@@ -30,6 +30,7 @@ from durable.model.definition import (
     Step,
 )
 from durable.model.gotos import goto_targets
+from durable.model.names import storable
 from durable.model.pieces import check_call, check_function, check_name, check_node_values, check_rule
 from durable.model.retry import Retry
 
@@ -286,7 +287,7 @@ def case_text(value: object, where: str) -> str:
             f"{where} cannot be compared. Give a str, an int, a bool, None, or a member of an Enum of these."
         )
     text = json.dumps(plain, ensure_ascii=False)
-    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+    if not storable(text):
         raise DefinitionError(f"{where} is no text that JSON can hold. Leave out the lone surrogates.")
     return text
 

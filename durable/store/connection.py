@@ -168,35 +168,43 @@ class Link:
             connection = self._connection
             if connection is None or connection.is_closed():
                 connection = self._connection = await self._connected()
-            self._sent_at = self._loop.time()
-            if not self._watched:
-                self._watched = True
-                self._loop.call_later(self._reply_seconds, self._watch)
+            self._be_watched()
             try:
                 if not isinstance(self._dsn, Pooled):
                     return await connection.fetch(query.sql, *arguments)
                 async with borrowed(connection, _settings(self._reply_seconds, self._more)):
                     return await connection.fetch(query.sql, *arguments)
-            except (*LOST, asyncio.CancelledError) as error:  # the protocol may be in the middle of a reply
-                overdue = self._connection is None and not isinstance(error, asyncio.CancelledError)
+            except asyncio.CancelledError:  # the protocol may be in the middle of a reply
                 self._drop()
-                if overdue:
+                raise
+            except LOST as error:
+                self._drop()
+                if self._sent_at is None:  # so it was broken off below
                     raise TimeoutError(f"no reply within {self._reply_seconds:g} s") from error
                 raise
             finally:
                 self._sent_at = None
 
+    def _be_watched(self) -> None:
+        self._sent_at = self._loop.time()
+        if not self._watched:
+            self._watch_in(self._reply_seconds)
+
+    def _watch_in(self, seconds: float) -> None:
+        self._watched = True
+        self._loop.call_later(seconds, self._watch)
+
     def _watch(self) -> None:
         """Break the connection off if the reply is overdue. One timer looks after many statements: to set one for each, and to
         take it back, is a good part of what a short statement costs here."""
-        self._watched = self._sent_at is not None
+        self._watched = False
         if self._sent_at is None:
             return
         left = self._sent_at + self._reply_seconds - self._loop.time()
         if left > 0:
-            self._loop.call_later(left, self._watch)
+            self._watch_in(left)
         else:
-            self._watched = False
+            self._sent_at = None
             self._drop()
 
     async def _connected(self) -> Connection:

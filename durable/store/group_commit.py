@@ -43,14 +43,13 @@ class Kind:
     lane that does not hold up the others, for what may have to wait for somebody else's transaction.
     """
 
-    __slots__ = ("constants", "lane", "lone", "otherwise", "pick", "places", "query")
+    __slots__ = ("constants", "lane", "lone", "otherwise", "places", "query")
 
     def __init__(self, query: Query, *constants: Any, lane: Literal["own", "any", "apart"] = "own") -> None:
         self.query = query
         self.constants = constants
         self.lane: Literal["own", "any", "apart"] = lane
         self.lone: Query | None = None
-        self.pick: Callable[[tuple[Any, ...]], tuple[Any, ...]] | None = None
         self.places: tuple[int, ...] | None = None
         self.otherwise: Kind | None = None
 
@@ -69,13 +68,12 @@ class Kind:
         if lone is not None and [name for name, _ in lone.parameters] != [name for name, _ in query.parameters]:
             raise InternalError(f"{lone.name} does not take what {query.name} takes, in that order.")
         plain.lone = lone
-        plain.pick = operator.itemgetter(*plain.places)
         return plain
 
     def statement(self, rows: Sequence[tuple[Any, ...]]) -> tuple[Query, list[Any]]:
         """What writes *rows*, and its arguments."""
-        if self.lone is not None and self.pick is not None and len(rows) == 1:
-            return self.lone, [*self.pick(rows[0]), *self.constants]
+        if self.lone is not None and self.places is not None and len(rows) == 1:
+            return self.lone, [*(rows[0][place] for place in self.places), *self.constants]
         return self.query, [*columns(self.query, rows, self.places), *self.constants]
 
 
@@ -260,8 +258,7 @@ class _Lane:
 
     async def _flush(self, kind: Kind, writes: list[Write]) -> None:
         # Ascending ids: two flushes that lock the same rows lock them in the same order.
-        if len(writes) > 1:
-            writes.sort(key=_ORDER)
+        writes.sort(key=_ORDER)
         attempt = 0
         query = kind.query
         try:

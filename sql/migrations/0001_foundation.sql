@@ -59,8 +59,8 @@ create table durable.worker (
 ) with (fillfactor = 20);
 comment on table durable.worker is 'One row a worker, renewed by HOT updates; a dead one is being reaped and may not renew.';
 
--- Domains, and not checks of the tables: PostgreSQL reads the text of a table's checks anew for each statement, of a domain's once
--- in a session. Of a statement for a single row that is a tenth of its work.
+-- Domains in the two tables that every execution writes to, and not checks of the tables: PostgreSQL reads the text of a table's
+-- checks anew for each statement, of a domain's once in a session. Of a statement for a single row that is a tenth of its work.
 create domain durable.execution_status as text
     constraint status_is_known check (value in ('pending', 'waiting', 'compensating', 'completed', 'failed', 'cancelled', 'compensated',
         'compensation_failed'));

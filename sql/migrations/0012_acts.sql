@@ -18,4 +18,3 @@ create table durable.act (
 );
 comment on table durable.act is 'Who did what to an execution, when, and why. An act that is sent again finds itself here.';
 create index act_in_order on durable.act (acted_at desc, execution_id, operation);
-
